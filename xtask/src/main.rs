@@ -1,5 +1,40 @@
-//! The project's own commands: `cargo xtask check | test | demo | bench`.
+//! The project's own commands. `cargo xtask` lists them.
 
-fn main() -> anyhow::Result<()> {
-    anyhow::bail!("usage: cargo xtask check")
+mod check;
+mod licences;
+mod shell;
+mod tidy;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+usage: cargo xtask COMMAND
+
+  check    formatting, lints, the project's own rules (tidy), licences, advisories
+  tidy     the project's own rules only; `tidy --lower` writes shrunken lengths to the ratchet
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["check"] => check::run(),
+        ["tidy"] => tidy::run(tidy::Ratchet::Keep),
+        ["tidy", "--lower"] => tidy::run(tidy::Ratchet::Lower),
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => Err(anyhow::anyhow!(
+            "cannot understand `{}`\n{HELP}",
+            words.join(" ")
+        )),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -32,7 +32,11 @@ impl Errno {
     /// that made such a number up has no better name for what went wrong.
     #[must_use]
     pub const fn new(number: i32) -> Errno {
-        if number > 0 && number < 4096 { Errno(number) } else { Errno::EIO }
+        if number > 0 && number < 4096 {
+            Errno(number)
+        } else {
+            Errno::EIO
+        }
     }
 
     /// The positive number.
@@ -53,7 +57,11 @@ impl Errno {
     /// The error that the value stands for, when it lies in Linux's error range.
     pub const fn from_return(value: u64) -> SysResult {
         let signed = value as i64;
-        if signed < 0 && signed >= -4095 { Err(Errno((-signed) as i32)) } else { Ok(value) }
+        if signed < 0 && signed >= -4095 {
+            Err(Errno((-signed) as i32))
+        } else {
+            Ok(value)
+        }
     }
 }
 

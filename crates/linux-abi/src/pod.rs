@@ -1,5 +1,8 @@
 //! Structures that are plain bytes, so that a guest's copy of them needs no decoding.
-#![allow(unsafe_code, reason = "views of plain structures as bytes; the trait carries the proof obligation")]
+#![allow(
+    unsafe_code,
+    reason = "views of plain structures as bytes; the trait carries the proof obligation"
+)]
 
 /// A structure that may be copied between guest memory and personality byte by byte.
 ///
