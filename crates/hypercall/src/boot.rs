@@ -1,0 +1,88 @@
+//! What the monitor tells the personality at the start, and requests from outside while the machine runs.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// The machine's configuration, in [postcard](https://docs.rs/postcard) encoding at [`crate::layout::BOOT_OFFSET`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BootConfig {
+    /// The program: a path, or a name that is looked for in `PATH` of `environment`.
+    pub program: Vec<u8>,
+    /// Its arguments, the zeroth included.
+    pub arguments: Vec<Vec<u8>>,
+    /// Its environment, `NAME=value` each.
+    pub environment: Vec<Vec<u8>>,
+    /// Its working directory.
+    pub directory: Vec<u8>,
+    /// Its user and group.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Name of the machine, as uname(2) tells.
+    pub hostname: String,
+    /// Whether standard streams are the machine's terminal (`/dev/console` with a line discipline).
+    pub terminal: bool,
+    /// Whether standard input is connected at all.
+    pub stdin: bool,
+    /// Memory of the whole machine in bytes, as the program is told.
+    pub memory_bytes: u64,
+    /// Processors that the program is told of.
+    pub cpu_count: u32,
+    /// Most tasks (processes and threads).
+    pub task_count_max: u32,
+    /// Most open files of one process (the hard limit).
+    pub file_count_max: u32,
+    /// Most bytes of the writable layer.
+    pub layer_bytes_max: u64,
+    /// Granted roots in the order of their numbers; number 0 is the root of the tree.
+    pub roots: Vec<Root>,
+    /// Published ports, so that a bind to one is known to be an edge.
+    pub published: Vec<Published>,
+    /// Whether outbound connections may be tried; the monitor decides each.
+    pub outbound: bool,
+    /// Name servers, as the resolver file should name them.
+    pub resolvers: Vec<String>,
+    /// Whether each system call is reported by [`crate::Call::Trace`].
+    pub trace: bool,
+    /// Whether `syscall` instructions are rewritten into calls when they trap.
+    pub rewrite: bool,
+    /// Random bytes for the personality's generator.
+    pub seed: [u8; 32],
+}
+
+/// A host directory that the machine may use.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Root {
+    /// Where it appears in the machine.
+    pub mount_point: Vec<u8>,
+    /// A read-only root gets a private writable layer if it is number 0, and refuses writes otherwise.
+    pub writable: bool,
+    /// Whether the root is one regular file, which appears as that file.
+    pub file: bool,
+}
+
+/// A port of the machine that is published on the host.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Published {
+    /// Port in the machine.
+    pub guest_port: u16,
+    /// 6 for TCP, 17 for UDP.
+    pub protocol: u8,
+}
+
+/// A request from outside, in postcard encoding as [`crate::Call::RequestTake`] hands it over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Send this signal to the main program; a terminal's INT, QUIT and TSTP go to its foreground group by the line discipline instead.
+    Signal(u32),
+    /// The terminal has a new size.
+    TerminalSize {
+        /// Columns.
+        columns: u16,
+        /// Rows.
+        rows: u16,
+    },
+    /// Memory is short: kill the biggest process.
+    OutOfMemory,
+}

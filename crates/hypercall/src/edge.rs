@@ -1,0 +1,134 @@
+//! Edges to host sockets: rings, control blocks, and the board on which work and news are posted.
+//!
+//! A connected edge has one [`EdgeControl`], in region memory that the personality allots, followed by its two
+//! ring buffers. Head and tail count bytes since the beginning and only grow (wrapping); the buffer offset is the
+//! count masked by the capacity, a power of two. The monitor keeps its own copies of the counters that it owns
+//! and clamps the others, so a lying guest loses its own data and nothing else.
+//!
+//! After writing to a transmit ring the personality posts the edge on [`EdgeBoard::dirty`]; the monitor sends when
+//! a vCPU sleeps or flushes, at the latest after a millisecond. News (data, room, end, a connection to accept)
+//! come as edge numbers on [`EdgeBoard::news`], which the personality drains when a [`crate::Call::Wait`] or
+//! [`crate::Call::EdgeFlush`] returns or an upcall arrives.
+
+use core::sync::atomic::{AtomicU32, AtomicU64};
+
+/// Capacity of one ring of an edge in bytes.
+pub const RING_SIZE: u64 = 64 << 10;
+
+/// Most edges of one machine at a time.
+pub const EDGE_COUNT_MAX: u32 = 8192;
+
+/// Slots of the rings on the board; more than there are edges, and an edge is posted once at most, so they cannot overflow.
+pub const BOARD_SLOTS: usize = 16384;
+
+/// Bits of [`EdgeControl::status`], set by the monitor.
+pub mod status {
+    /// The connection is established (or the datagram socket is usable).
+    pub const CONNECTED: u32 = 1;
+    /// The other side will send no more; what is in the ring is still to be read.
+    pub const READ_END: u32 = 2;
+    /// The other side takes no more.
+    pub const WRITE_END: u32 = 4;
+    /// A connection waits on a listening edge.
+    pub const ACCEPT: u32 = 8;
+    /// The edge failed; [`super::EdgeControl::error`] says why.
+    pub const ERROR: u32 = 16;
+}
+
+/// Counters of one ring, each side's on a cache line of its own.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct RingCounters {
+    /// Bytes read since the beginning; advanced by the reader.
+    pub head: AtomicU64,
+    head_pad: [u64; 7],
+    /// Bytes written since the beginning; advanced by the writer.
+    pub tail: AtomicU64,
+    tail_pad: [u64; 7],
+}
+
+/// Shared state of one edge. The receive buffer follows at `+ 4096`, the transmit buffer after that.
+///
+/// For datagrams each record in a ring is a [`Datagram`] header and the payload, padded to 8 bytes, never wrapped inside the header.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct EdgeControl {
+    /// From the world to the guest: the monitor writes.
+    pub receive: RingCounters,
+    /// From the guest to the world: the monitor reads.
+    pub transmit: RingCounters,
+    /// Bits of [`status`].
+    pub status: AtomicU32,
+    /// Error number of a failed edge.
+    pub error: AtomicU32,
+    /// 1 while the edge stands on the dirty list, so that it is posted once.
+    pub posted: AtomicU32,
+    /// 1 while the edge stands on the news list.
+    pub announced: AtomicU32,
+    /// 1 when the guest waits for room in the transmit ring, so that the monitor announces it.
+    pub wants_room: AtomicU32,
+}
+
+/// Bytes that one connected edge takes in the region: a page and two rings.
+pub const EDGE_BYTES: u64 = 4096 + 2 * RING_SIZE;
+
+/// A queue of edge numbers; the writer owns `tail`, the reader `head`.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct BoardRing {
+    /// Count of entries taken.
+    pub head: AtomicU32,
+    head_pad: [u32; 15],
+    /// Count of entries put.
+    pub tail: AtomicU32,
+    tail_pad: [u32; 15],
+    /// The entries, at their count modulo [`BOARD_SLOTS`].
+    pub slots: [AtomicU32; BOARD_SLOTS],
+}
+
+/// The board at [`crate::layout::BOARD_OFFSET`].
+#[repr(C, align(4096))]
+#[derive(Debug)]
+pub struct EdgeBoard {
+    /// Edges with something to send: written by the personality (under a lock of its own), read by the monitor.
+    pub dirty: BoardRing,
+    /// Edges with news: written by the monitor, read by the personality (under a lock of its own).
+    pub news: BoardRing,
+}
+
+/// Number under which a readable standard input is announced on the news list.
+pub const NEWS_STDIN: u32 = u32::MAX;
+/// Number that announces a request from outside, to be fetched by [`crate::Call::RequestTake`].
+pub const NEWS_REQUEST: u32 = u32::MAX - 1;
+/// Number that announces room in a standard output stream that was full.
+pub const NEWS_STDOUT: u32 = u32::MAX - 2;
+
+const _: () = assert!(
+    size_of::<EdgeBoard>() as u64 <= crate::layout::VDSO_OFFSET - crate::layout::BOARD_OFFSET
+);
+
+/// An internet address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Address {
+    /// 4 or 6.
+    pub version: u16,
+    /// Port, in the machine's byte order.
+    pub port: u16,
+    /// IPv6 scope.
+    pub scope: u32,
+    /// Address in network order; an IPv4 address takes the first four bytes.
+    pub bytes: [u8; 16],
+}
+
+/// Header of one datagram in a ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Datagram {
+    /// Payload bytes.
+    pub len: u32,
+    #[doc(hidden)]
+    pub reserved: u32,
+    /// Where it came from or goes to.
+    pub address: Address,
+}

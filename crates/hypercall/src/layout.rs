@@ -1,0 +1,71 @@
+//! Where things lie in the guest-virtual address space.
+//!
+//! | address | what | backing |
+//! |---|---|---|
+//! | `0 .. WINDOW_SIZE` | the program's window, one per guest process | host mappings of the monitor |
+//! | `REGION_BASE ..` | the personality's region, the same in every window | one memfd, shared by all vCPUs |
+//! | `SYSTEM_BASE ..` | page tables, GDT, IDT, TSS, exception stubs; supervisor only | the monitor's |
+
+/// Size of one process's window: addresses below it belong to the program.
+///
+/// 128 GiB leave room for the reservations of V8, Go and the JVM, and 512 windows still fit in
+/// half of a host process's 47-bit address space.
+pub const WINDOW_SIZE: u64 = 1 << 37;
+
+/// Unit in which the monitor gives guest-physical memory (a KVM memory slot) to a window or to the region.
+pub const CHUNK_SIZE: u64 = 64 << 20;
+
+/// Start of the personality's region; the blob is linked at this address.
+pub const REGION_BASE: u64 = 0x7e00_0000_0000;
+
+/// Most that the region can grow to.
+pub const REGION_SIZE_MAX: u64 = 1 << 37;
+
+/// Most that the blob's image (code, constants, statics) may take, from [`REGION_BASE`] on.
+pub const IMAGE_SIZE_MAX: u64 = 3 << 20;
+
+/// The page with the [`crate::clock::ClockPage`], as an offset into the region. It is also what the
+/// vDSO reads.
+pub const CLOCK_OFFSET: u64 = IMAGE_SIZE_MAX;
+
+/// The [`crate::edge::EdgeBoard`], as an offset into the region.
+pub const BOARD_OFFSET: u64 = CLOCK_OFFSET + 0x1000;
+
+/// The vDSO's ELF image, as an offset into the region; it takes at most [`VDSO_SIZE_MAX`].
+pub const VDSO_OFFSET: u64 = IMAGE_SIZE_MAX + 0x4_0000;
+
+/// Most that the vDSO's image may take.
+pub const VDSO_SIZE_MAX: u64 = 0x1_0000;
+
+/// The serialized [`crate::boot::BootConfig`], as an offset into the region: a `u64` with the length, then the bytes.
+pub const BOOT_OFFSET: u64 = IMAGE_SIZE_MAX + 0x8_0000;
+
+/// Most that the serialized boot configuration may take, its length word included.
+pub const BOOT_SIZE_MAX: u64 = 0x8_0000;
+
+/// The first vCPU's [`crate::area::VcpuArea`], as an offset into the region.
+pub const AREAS_OFFSET: u64 = 4 << 20;
+
+/// Size of one vCPU's area: the structure, a guard page, and the stack that grows down towards it.
+pub const AREA_SIZE: u64 = 64 << 10;
+
+/// Bytes of an area before its stack: one page for the structure and one guard page that the monitor keeps unmapped.
+pub const AREA_HEAD: u64 = 0x2000;
+
+/// Most vCPUs, and so guest threads, of one machine. All their areas fit in the region's first chunk.
+pub const VCPU_COUNT_MAX: u32 = 896;
+
+/// Where the personality's heap begins, as an offset into the region; it grows by [`crate::Call::RegionGrow`].
+pub const HEAP_OFFSET: u64 = CHUNK_SIZE;
+
+/// Start of the monitor's own structures in every address space; not reachable from CPL3.
+pub const SYSTEM_BASE: u64 = 0x7f00_0000_0000;
+
+/// Guest-virtual address of vCPU `index`'s area.
+#[must_use]
+pub const fn area_address(index: u32) -> u64 {
+    REGION_BASE + AREAS_OFFSET + index as u64 * AREA_SIZE
+}
+
+const _: () = assert!(AREAS_OFFSET + VCPU_COUNT_MAX as u64 * AREA_SIZE <= HEAP_OFFSET);
+const _: () = assert!(BOOT_OFFSET + BOOT_SIZE_MAX <= AREAS_OFFSET);
