@@ -1,0 +1,239 @@
+//! The command line: what can be asked for, in the words that `--help` shows.
+
+use crate::values::{AllowOut, Bytes, MilliCpus, Name, Publish, User, Variable, Volume};
+use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::Shell;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  cormus run busybox sh -c 'echo hello from $(hostname)'
+  echo 'print(6*7)' | cormus run python3 -
+  cormus run -t bash
+  cormus run -m 512M -v ./data:/data -p 6379:6379 -d --name cache redis-server --dir /data
+  cormus ps; cormus logs cache; cormus kill cache
+  cormus doctor";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  cormus run ls -l /
+  echo 'print(6*7)' | cormus run python3 -
+  cormus run -t bash
+  cormus run --root ./rootfs -w /srv -u 1000 -e LANG=C ./server --port 80
+  cormus run -m 1G --cpus 1.5 -p 127.0.0.1:8080:80 -v ./site:/site:ro -- nginx -c /site/nginx.conf
+
+Exit status: that of the program; 128+n when signal n ended it; 127 when the program is not found,
+126 when it cannot be executed, 125 when the machine itself cannot be made.";
+
+/// Runs Linux programs, each in its own KVM machine without a guest OS
+#[derive(Debug, Parser)]
+#[command(name = "cormus", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Say more on stderr; twice for even more
+    #[arg(short, long, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+
+    /// Say nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a program in a machine of its own
+    Run(Box<RunArgs>),
+    /// List the machines started with `run -d`
+    Ps(PsArgs),
+    /// Print what a machine started with `run -d` has written
+    Logs(LogsArgs),
+    /// Send a signal to machines started with `run -d`
+    Kill(KillArgs),
+    /// Say whether this host can run machines, and what to do where it cannot
+    Doctor,
+    /// Print completions for a shell
+    Completions {
+        /// The shell to print them for
+        shell: Shell,
+    },
+    /// Be the monitor of a machine in the background
+    #[command(hide = true)]
+    Monitor(Box<MonitorArgs>),
+}
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = RUN_EXAMPLES,
+    override_usage = "cormus run [OPTIONS] [--] PROGRAM [ARGS]..."
+)]
+pub(crate) struct RunArgs {
+    /// The program and its arguments
+    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
+    pub(crate) command: Vec<OsString>,
+
+    #[command(flatten)]
+    pub(crate) root: RootArgs,
+    #[command(flatten)]
+    pub(crate) process: ProcessArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) sharing: SharingArgs,
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Root")]
+pub(crate) struct RootArgs {
+    /// See the host's own `/`, read-only, below a private writable layer (the default)
+    #[arg(long, conflicts_with = "root")]
+    pub(crate) host: bool,
+
+    /// See this directory as `/`, read-only, below a private writable layer
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Process")]
+pub(crate) struct ProcessArgs {
+    /// Set a variable of the environment; without a value pass on the caller's
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<Variable>,
+
+    /// Set the variables written in a file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<PathBuf>,
+
+    /// Start in this directory [default: the caller's, or / with --root]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<PathBuf>,
+
+    /// Run as this user and group, by number [default: 0:0]
+    #[arg(short, long, value_name = "UID[:GID]")]
+    pub(crate) user: Option<User>,
+
+    /// Give the program a terminal
+    #[arg(short, long = "tty", conflicts_with = "detach")]
+    pub(crate) terminal: bool,
+
+    /// Pass on standard input (always done unless -d)
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+
+    /// Run in the background and print the machine's name
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+
+    /// Name the machine [default: made up]
+    #[arg(long)]
+    pub(crate) name: Option<Name>,
+
+    /// Host name that the program sees [default: the machine's name]
+    #[arg(long)]
+    pub(crate) hostname: Option<Name>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitArgs {
+    /// Memory of the whole machine, such as 512M
+    #[arg(short, long, value_name = "SIZE")]
+    pub(crate) memory: Option<Bytes>,
+
+    /// CPUs the machine may use, such as 1.5
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) cpus: Option<MilliCpus>,
+
+    /// Processes and threads the machine may hold
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pids: Option<u32>,
+
+    /// Files a process of the machine may hold open
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(3..))]
+    pub(crate) files: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Sharing")]
+pub(crate) struct SharingArgs {
+    /// Let the machine use a directory or file of the host
+    #[arg(short, long, value_name = "SRC:DST[:ro]")]
+    pub(crate) volume: Vec<Volume>,
+
+    /// Offer a port of the machine on the host; on 127.0.0.1 unless an address is given
+    #[arg(short, long, value_name = "[ADDR:]HOST:GUEST[/udp]")]
+    pub(crate) publish: Vec<Publish>,
+
+    /// Let the machine connect to this; without the option it connects to nothing outside
+    #[arg(long, value_name = "HOST:PORT|CIDR|any")]
+    pub(crate) allow_out: Vec<AllowOut>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Report")]
+pub(crate) struct ReportArgs {
+    /// At the end, print calls answered inside, hypercalls, exits, faults and memory to stderr
+    #[arg(long)]
+    pub(crate) stats: bool,
+
+    /// Print system calls as text, to stderr or a file
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    pub(crate) strace: Option<Option<PathBuf>>,
+
+    /// Stop before the first instruction of the personality and wait for gdb
+    #[arg(long, hide = true)]
+    pub(crate) debug_personality: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PsArgs {
+    /// Print names only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LogsArgs {
+    /// The machine
+    pub(crate) name: Name,
+
+    /// Go on until the machine ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KillArgs {
+    /// The signal, by name or number; KILL ends a machine at once
+    #[arg(short, long, default_value = "TERM")]
+    pub(crate) signal: crate::values::Signal,
+
+    /// The machines
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<Name>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MonitorArgs {
+    /// The name under which the machine is registered
+    pub(crate) registered: Name,
+
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

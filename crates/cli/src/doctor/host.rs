@@ -1,0 +1,215 @@
+//! The questions, each a function that looks at the host and answers.
+
+use super::Answer;
+use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags};
+use rustix::process::Resource;
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::path::Path;
+
+const KVM_DEVICE: &str = "/dev/kvm";
+
+/// futex_waitv, the youngest system call that a monitor needs, came with this version.
+const KERNEL_MIN: (u32, u32) = (5, 16);
+
+/// Each mapping of each guest process is a mapping of its monitor; the kernel's default is 65530.
+const MAP_COUNT_ADVISED: u64 = 262_144;
+
+/// Descriptors of a monitor: one a vCPU, one an open edge, and some of its own.
+const FILES_ADVISED: u64 = 4096;
+
+/// All answers, in the order in which a person would look.
+pub(super) fn answers() -> Vec<Answer> {
+    vec![
+        kvm_device(),
+        kvm_kind(),
+        kernel(),
+        memfd(),
+        openat2(),
+        userfaultfd(),
+        open_files(),
+        locked_memory(),
+        map_count(),
+    ]
+}
+
+fn kvm_device() -> Answer {
+    let question = "KVM device";
+    match OpenOptions::new().read(true).write(true).open(KVM_DEVICE) {
+        Ok(_) => Answer::yes(question, format!("{KVM_DEVICE} can be opened")),
+        Err(error) if error.kind() == ErrorKind::NotFound => Answer::no(
+            question,
+            format!("{KVM_DEVICE} does not exist"),
+            "load the module kvm_intel or kvm_amd; on a virtual machine let its host offer nested virtualization",
+        ),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Answer::no(
+            question,
+            format!("{KVM_DEVICE} cannot be opened: no permission"),
+            "join the group kvm (`sudo usermod -aG kvm $USER`) and log in again",
+        ),
+        Err(error) => Answer::no(
+            question,
+            format!("{KVM_DEVICE} cannot be opened: {error}"),
+            "see the kernel's log (`dmesg`)",
+        ),
+    }
+}
+
+/// Which module answers for KVM; the two kinds differ tenfold in the cost of an exit.
+fn kvm_kind() -> Answer {
+    let question = "KVM kind";
+    let loaded = |module: &str| Path::new("/sys/module").join(module).exists();
+    if loaded("kvm_pvm") {
+        return Answer::yes(
+            question,
+            "PVM (no hardware support; an exit costs some 25 µs)",
+        );
+    }
+    for module in ["kvm_intel", "kvm_amd"] {
+        if loaded(module) {
+            return Answer::yes(question, format!("hardware ({module})"));
+        }
+    }
+    Answer::limited(
+        question,
+        "unknown: neither kvm_pvm nor kvm_intel nor kvm_amd is loaded",
+        "nothing, when KVM is built into the kernel; otherwise load one of them",
+    )
+}
+
+fn kernel() -> Answer {
+    let question = "kernel version";
+    let release = rustix::system::uname();
+    let release = release.release().to_string_lossy().into_owned();
+    let (major, minor) = KERNEL_MIN;
+    if version(&release).is_some_and(|version| version >= KERNEL_MIN) {
+        return Answer::yes(question, release);
+    }
+    Answer::no(
+        question,
+        release,
+        format!("machines need Linux {major}.{minor} or later (futex_waitv)"),
+    )
+}
+
+/// The first two numbers of a release such as `6.1.0-18-amd64`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn memfd() -> Answer {
+    let question = "memory files";
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    match rustix::fs::memfd_create("cormus-doctor", flags) {
+        Ok(_) => Answer::yes(question, "memfd_create works, with seals"),
+        Err(error) => Answer::no(
+            question,
+            format!("memfd_create fails: {error}"),
+            "use a kernel with CONFIG_MEMFD_CREATE, and no filter that forbids the call",
+        ),
+    }
+}
+
+fn openat2() -> Answer {
+    let question = "paths below a root";
+    let opened = rustix::fs::openat2(
+        rustix::fs::CWD,
+        "/",
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::NO_MAGICLINKS,
+    );
+    match opened {
+        Ok(_) => Answer::yes(question, "openat2 works"),
+        Err(error) => Answer::no(
+            question,
+            format!("openat2 fails: {error}"),
+            "leave the container or filter that forbids the call",
+        ),
+    }
+}
+
+/// Only live forks and snapshots need it, so its absence stops nothing else.
+fn userfaultfd() -> Answer {
+    let question = "live copies";
+    let setting = std::fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd");
+    let device = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/userfaultfd");
+    let allowed = setting.as_ref().is_ok_and(|setting| setting.trim() == "1");
+    if allowed || device.is_ok() || (setting.is_ok() && rustix::process::geteuid().is_root()) {
+        return Answer::yes(question, "userfaultfd may be used");
+    }
+    if setting.is_err() {
+        return Answer::limited(
+            question,
+            "this kernel has no userfaultfd",
+            "needed only to copy running machines: use a kernel with CONFIG_USERFAULTFD",
+        );
+    }
+    Answer::limited(
+        question,
+        "userfaultfd is for root only",
+        "needed only to copy running machines: `sudo sysctl vm.unprivileged_userfaultfd=1`",
+    )
+}
+
+fn open_files() -> Answer {
+    let question = "open files";
+    let limit = rustix::process::getrlimit(Resource::Nofile).maximum;
+    match limit {
+        Some(limit) if limit < FILES_ADVISED => Answer::limited(
+            question,
+            format!("at most {limit}"),
+            format!("raise the hard limit to {FILES_ADVISED} or more (`ulimit -Hn`, limits.conf)"),
+        ),
+        Some(limit) => Answer::yes(question, format!("up to {limit}")),
+        None => Answer::yes(question, "no limit"),
+    }
+}
+
+fn locked_memory() -> Answer {
+    let limit = rustix::process::getrlimit(Resource::Memlock).current;
+    let found = limit.map_or("no limit".to_owned(), |bytes| {
+        format!("{} KiB", bytes / 1024)
+    });
+    Answer::yes("locked memory", format!("{found} (machines lock none)"))
+}
+
+fn map_count() -> Answer {
+    let question = "memory mappings";
+    let path = "/proc/sys/vm/max_map_count";
+    let count = std::fs::read_to_string(path)
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok());
+    match count {
+        Some(count) if count >= MAP_COUNT_ADVISED => {
+            Answer::yes(question, format!("up to {count}"))
+        }
+        Some(count) => Answer::limited(
+            question,
+            format!("up to {count} a machine"),
+            format!(
+                "enough for most programs; for big ones `sudo sysctl vm.max_map_count={MAP_COUNT_ADVISED}`"
+            ),
+        ),
+        None => Answer::limited(question, format!("cannot read {path}"), "mount /proc"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        let check = |release: &str, expect| assert_eq!(version(release), expect, "{release}");
+        check("6.1.0-18-amd64", Some((6, 1)));
+        check("5.16", Some((5, 16)));
+        check("6.18.44-x", Some((6, 18)));
+        check("unknown", None);
+        check("6", None);
+    }
+}

@@ -1,0 +1,292 @@
+//! The machines started with `run -d`, as files.
+//!
+//! One directory holds them all, one directory in it each machine, named as the machine:
+//!
+//! | file | what | written by |
+//! |---|---|---|
+//! | `process` | process number, its start time and the boot it belongs to | who starts it |
+//! | `command` | the program and its arguments, each ended by a NUL | who starts it |
+//! | `stdout`, `stderr` | what the machine writes | the machine |
+//! | `exit` | the exit code; appears whole, when the program has ended | the monitor |
+//!
+//! A machine runs as long as a process with that number, start time and boot exists: a number that
+//! the system has given to another process does not deceive. A machine that is gone without `exit`
+//! was killed. Everything that creates, judges or removes machines holds the directory's lock, so
+//! nobody sees half of one. What has ended is kept for [`ENDED_KEPT`], or until its name is needed.
+
+use crate::values::Name;
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, Mode};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// Long enough to look the next morning at what ended in the night.
+const ENDED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The directory of all machines, locked while this exists.
+pub(crate) struct Registry {
+    directory: PathBuf,
+    _lock: File,
+}
+
+/// One machine, as it was when it was looked at.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    pub(crate) name: Name,
+    pub(crate) directory: PathBuf,
+    pub(crate) state: State,
+    pub(crate) started: SystemTime,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum State {
+    Running { process: Process },
+    Exited { code: u8 },
+    Killed,
+}
+
+/// A process of this boot, told apart from a later one with the same number.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    start_ticks: u64,
+}
+
+impl Registry {
+    /// Opens, and makes if need be, the caller's own directory of machines.
+    pub(crate) fn open() -> Result<Self> {
+        Self::open_in(default_directory()?)
+    }
+
+    fn open_in(directory: PathBuf) -> Result<Self> {
+        make_private_directory(&directory)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(directory.join(".lock"))
+            .with_context(|| format!("cannot open the lock in {}", directory.display()))?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive)
+            .with_context(|| format!("cannot lock {}", directory.display()))?;
+        let registry = Self {
+            directory,
+            _lock: lock,
+        };
+        registry.remove_old()?;
+        Ok(registry)
+    }
+
+    /// All machines by name, those that have ended too.
+    pub(crate) fn list(&self) -> Result<Vec<Instance>> {
+        let entries = std::fs::read_dir(&self.directory)
+            .with_context(|| format!("cannot list {}", self.directory.display()))?;
+        let mut instances = Vec::new();
+        for entry in entries {
+            let file_name = entry?.file_name();
+            let name = file_name.to_str().and_then(|name| name.parse().ok());
+            instances.extend(name.and_then(|name| self.find(&name).ok()));
+        }
+        instances.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(instances)
+    }
+
+    /// The machine of this name.
+    pub(crate) fn find(&self, name: &Name) -> Result<Instance> {
+        let directory = self.directory.join(name.as_str());
+        let started = directory.join("command");
+        let started = std::fs::metadata(started)
+            .and_then(|metadata| metadata.modified())
+            .with_context(|| format!("there is no machine named {}", name.as_str()))?;
+        Ok(Instance {
+            name: name.clone(),
+            state: state(&directory),
+            directory,
+            started,
+        })
+    }
+
+    /// Makes the directory of a new machine and opens its logs; a machine of this name that has ended gives way.
+    pub(crate) fn create(&self, name: &Name, command: &[u8]) -> Result<Created> {
+        let directory = self.directory.join(name.as_str());
+        if let State::Running { .. } = state(&directory) {
+            bail!(
+                "a machine named {name} is running; choose another name or end it with `cormus kill {name}`",
+                name = name.as_str()
+            );
+        }
+        remove(&directory)?;
+        rustix::fs::mkdir(&directory, Mode::RWXU)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+        write_whole(&directory, "command", command)?;
+        let log = |name: &str| {
+            let path = directory.join(name);
+            let file = OpenOptions::new()
+                .create_new(true)
+                .append(true)
+                .mode(0o600)
+                .open(&path);
+            file.with_context(|| format!("cannot make {}", path.display()))
+        };
+        Ok(Created {
+            stdout: log("stdout")?,
+            stderr: log("stderr")?,
+            directory,
+        })
+    }
+
+    /// Writes down how the machine ended; called by its monitor.
+    pub(crate) fn record_exit(&self, name: &Name, code: u8) -> Result<()> {
+        let directory = self.directory.join(name.as_str());
+        write_whole(&directory, "exit", format!("{code}\n").as_bytes())
+    }
+
+    fn remove_old(&self) -> Result<()> {
+        for instance in self.list()? {
+            let age = instance.started.elapsed().unwrap_or_default();
+            if !instance.is_running() && age > ENDED_KEPT {
+                remove(&instance.directory)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A machine's directory before its monitor runs.
+#[derive(Debug)]
+pub(crate) struct Created {
+    directory: PathBuf,
+    pub(crate) stdout: File,
+    pub(crate) stderr: File,
+}
+
+impl Created {
+    /// Writes down which process is the monitor, a child of the caller that nobody has waited for.
+    pub(crate) fn record_process(&self, pid: u32) -> Result<()> {
+        let process = Process::of(pid).context("the monitor is gone")?;
+        write_whole(&self.directory, "process", process.text()?.as_bytes())
+    }
+
+    /// Takes the directory back, when no monitor could be started.
+    pub(crate) fn remove(self) -> Result<()> {
+        remove(&self.directory)
+    }
+}
+
+impl Instance {
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.state, State::Running { .. })
+    }
+
+    /// The program and its arguments as a user would type them, near enough to be recognised.
+    pub(crate) fn command(&self) -> String {
+        let bytes = std::fs::read(self.directory.join("command")).unwrap_or_default();
+        let words = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+        let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+        words.join(" ").replace(|c: char| c.is_control(), "?")
+    }
+}
+
+impl Process {
+    /// The process of this number, if there is one that has not ended.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        parse_stat(&stat).map(|start_ticks| Self { pid, start_ticks })
+    }
+
+    fn text(self) -> Result<String> {
+        Ok(format!("{} {} {}\n", self.pid, self.start_ticks, boot()?))
+    }
+
+    fn parse(text: &str, boot: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let process = Self {
+            pid: words.next()?.parse().ok()?,
+            start_ticks: words.next()?.parse().ok()?,
+        };
+        (words.next()? == boot).then_some(process)
+    }
+}
+
+/// The start time in a line of `/proc/PID/stat`; none for a process that has ended and waits to be reaped.
+///
+/// The second field is the process's own name and may hold spaces and parentheses, so fields are
+/// counted from the last parenthesis.
+fn parse_stat(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let state = *fields.first()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    // proc_pid_stat(5): starttime is field 22, the state is field 3.
+    fields.get(22 - 3)?.parse().ok()
+}
+
+fn state(directory: &Path) -> State {
+    let read = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap_or_default();
+    if let Ok(code) = read("exit").trim().parse() {
+        return State::Exited { code };
+    }
+    let recorded = boot()
+        .ok()
+        .and_then(|boot| Process::parse(&read("process"), &boot));
+    match recorded {
+        Some(process) if Process::of(process.pid) == Some(process) => State::Running { process },
+        _ => State::Killed,
+    }
+}
+
+fn boot() -> Result<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .context("cannot read the boot's number in /proc")?;
+    Ok(boot.trim().to_owned())
+}
+
+fn default_directory() -> Result<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(runtime) = variable("XDG_RUNTIME_DIR") {
+        return Ok(PathBuf::from(runtime).join("cormus"));
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok("/run/cormus".into());
+    }
+    let home = variable("HOME").context("neither XDG_RUNTIME_DIR nor HOME is set; set one")?;
+    Ok(PathBuf::from(home).join(".local/state/cormus"))
+}
+
+fn make_private_directory(directory: &Path) -> Result<()> {
+    if let Some(parent) = directory.parent() {
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("cannot make {}", parent.display()))?;
+    }
+    match rustix::fs::mkdir(directory, Mode::RWXU) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot make {}", directory.display())),
+    }
+}
+
+fn remove(directory: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file that is seen whole or not at all.
+fn write_whole(directory: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let path = directory.join(name);
+    let partial = directory.join(format!(".{name}"));
+    let write = || {
+        File::create(&partial)?.write_all(bytes)?;
+        std::fs::rename(&partial, &path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

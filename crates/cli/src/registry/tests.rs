@@ -1,0 +1,99 @@
+use super::*;
+use std::process::Command;
+
+/// A registry in a directory of its own, removed at the end of the test.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(test: &str) -> Self {
+        let name = format!("cormus-registry-{test}-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        remove(&directory).unwrap();
+        Self(directory)
+    }
+
+    fn open(&self) -> Registry {
+        Registry::open_in(self.0.clone()).unwrap()
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // A test that has already failed must not panic again here.
+        let _ = remove(&self.0);
+    }
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+#[test]
+fn stat_lines() {
+    let check = |stat: &str, expect: Option<u64>| assert_eq!(parse_stat(stat), expect, "{stat}");
+    let line = |name: &str, state: &str| format!("7 ({name}) {state} {}4711 0 0", "0 ".repeat(18));
+    check(&line("sh", "S"), Some(4711));
+    check(&line("a) b (c", "R"), Some(4711));
+    check(&line("sh", "Z"), None);
+    check("7 (sh) S 1 2", None);
+    check("", None);
+}
+
+#[test]
+fn a_machine_runs_ends_and_gives_way() {
+    let temporary = Temporary::new("life");
+    let registry = temporary.open();
+    let created = registry.create(&name("a"), b"cat\0-u\0").unwrap();
+    let mut child = Command::new("cat")
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    created.record_process(child.id()).unwrap();
+
+    let instance = registry.find(&name("a")).unwrap();
+    assert!(instance.is_running());
+    assert_eq!(instance.command(), "cat -u");
+    let error = registry.create(&name("a"), b"").unwrap_err();
+    assert!(error.to_string().contains("is running"), "{error}");
+
+    registry.record_exit(&name("a"), 3).unwrap();
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert_eq!(
+        registry.find(&name("a")).unwrap().state,
+        State::Exited { code: 3 }
+    );
+    registry.create(&name("a"), b"again\0").unwrap();
+    assert_eq!(registry.list().unwrap().len(), 1);
+}
+
+#[test]
+fn a_machine_without_process_was_killed() {
+    let temporary = Temporary::new("killed");
+    let registry = temporary.open();
+    let created = registry.create(&name("a"), b"cat\0").unwrap();
+    assert_eq!(registry.find(&name("a")).unwrap().state, State::Killed);
+
+    // The number is in use, but by a process that started at another time.
+    let mut other = Process::of(std::process::id()).unwrap();
+    other.start_ticks += 1;
+    write_whole(
+        &created.directory,
+        "process",
+        other.text().unwrap().as_bytes(),
+    )
+    .unwrap();
+    assert_eq!(registry.find(&name("a")).unwrap().state, State::Killed);
+}
+
+#[test]
+fn recorded_processes() {
+    let check = |text: &str, expect: Option<u32>| {
+        let pid = Process::parse(text, "this-boot").map(|process| process.pid);
+        assert_eq!(pid, expect, "{text}");
+    };
+    check("7 4711 this-boot\n", Some(7));
+    check("7 4711 last-boot\n", None);
+    check("7 4711\n", None);
+    check("", None);
+}
