@@ -52,11 +52,11 @@ pub struct FileAttr {
     pub btime_ns: i64,
 }
 
-// SAFETY: integers only, in an order without padding (checked below).
 #[allow(
     unsafe_code,
     reason = "plain structure that crosses the interface as bytes"
 )]
+// SAFETY: integers only, in an order without padding (checked below).
 unsafe impl cormus_linux_abi::Pod for FileAttr {}
 const _: () = assert!(size_of::<FileAttr>() == 5 * 8 + 4 * 4 + 4 * 8);
 
@@ -76,11 +76,11 @@ pub struct DirRecord {
     pub reserved: u32,
 }
 
-// SAFETY: integers only, 8 + 8 + 2 + 2 + 4 bytes without padding.
 #[allow(
     unsafe_code,
     reason = "plain structure that crosses the interface as bytes"
 )]
+// SAFETY: integers only, 8 + 8 + 2 + 2 + 4 bytes without padding.
 unsafe impl cormus_linux_abi::Pod for DirRecord {}
 const _: () = assert!(size_of::<DirRecord>() == 24);
 
