@@ -1,0 +1,110 @@
+//! Judges a program's two runs: first the host's, then the machine's.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::build::{self, Linkage};
+use crate::run::{self, Outcome};
+
+/// A known difference between Linux and the machine, kept short and shrinking.
+#[derive(Clone, Copy, Debug)]
+pub struct Pending {
+    /// The test's name.
+    pub program: &'static str,
+    /// The checks that differ; `&[]` means that the program can't run in a
+    /// machine at all yet and only its host half runs.
+    pub checks: &'static [&'static str],
+    /// Why.
+    pub reason: &'static str,
+}
+
+/// Whether the second half of every test runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    /// The host's run alone is judged.
+    Absent,
+    /// The program also runs in a machine.
+    Present,
+}
+
+/// Runs one program on the host and in a machine and compares.
+///
+/// # Panics
+/// When a line of the host's run is not `ok`, or the machine's run differs
+/// from the host's elsewhere than in the pending checks.
+pub fn check(name: &str, machine: Machine, pending: &[Pending], scratch: &Path) {
+    let (source, linkage) = match name.strip_suffix("_static") {
+        Some(source) => (source, Linkage::Static),
+        None => (name, Linkage::Dynamic),
+    };
+    let directory = scratch.join(name);
+    std::fs::create_dir_all(&directory).expect("the test's directory can be made");
+    let program = build::compile(source, linkage, &directory);
+    let host = run::on_host(&program, &directory.join("host"));
+    if let Some(complaint) = judge_host(&host) {
+        panic!("{name} on the host: {complaint}");
+    }
+    if machine == Machine::Absent {
+        return;
+    }
+    let known: Vec<&Pending> = pending
+        .iter()
+        .filter(|entry| entry.program == name)
+        .collect();
+    if known.iter().any(|entry| entry.checks.is_empty())
+        && std::env::var_os("CORMUS_PENDING").is_none()
+    {
+        return;
+    }
+    let machine = run::in_machine(build::cormus(), &program, &directory.join("machine"));
+    let allowed: Vec<&str> = known
+        .iter()
+        .flat_map(|entry| entry.checks.iter().copied())
+        .collect();
+    if let Some(complaint) = judge_machine(&host, &machine, &allowed) {
+        panic!("{name} in a machine: {complaint}");
+    }
+}
+
+/// Is every line `ok` and the exit status 0?
+fn judge_host(host: &Outcome) -> Option<String> {
+    let bad: Vec<&str> = host
+        .stdout
+        .lines()
+        .filter(|line| !line.starts_with("ok "))
+        .collect();
+    let good = bad.is_empty() && host.status == "exit 0" && !host.stdout.is_empty();
+    (!good).then(|| format!("{}\n{}\n{}", host.status, bad.join("\n"), host.stderr))
+}
+
+/// The lines that differ, or `None` when the two runs agree.
+fn judge_machine(host: &Outcome, machine: &Outcome, allowed: &[&str]) -> Option<String> {
+    let mut text = String::new();
+    let mut got = machine.stdout.lines().peekable();
+    for want in host.stdout.lines() {
+        let name = check_name(want);
+        // A failed check prints its line in the right's place; lines out of
+        // step mean that the program took another way.
+        match got.next_if(|line| check_name(line) == name) {
+            Some(line) if line == want || allowed.contains(&name) => {}
+            Some(line) => drop(writeln!(text, "{line}    (host: {want})")),
+            None if allowed.contains(&name) => {}
+            None => drop(writeln!(text, "missing    (host: {want})")),
+        }
+    }
+    for extra in got.filter(|line| !allowed.contains(&check_name(line))) {
+        let _ = writeln!(text, "unexpected: {extra}");
+    }
+    // A failed check that is pending also ends the program with 1.
+    let explained = machine.status == "exit 1" && !allowed.is_empty();
+    let status_differs = machine.status != host.status && !explained;
+    if status_differs {
+        let _ = writeln!(text, "{} (host: {})", machine.status, host.status);
+    }
+    (!text.is_empty()).then(|| format!("{}\n{text}{}", machine.status, machine.stderr))
+}
+
+/// The second word of a line.
+fn check_name(line: &str) -> &str {
+    line.split(' ').nth(1).unwrap_or(line)
+}

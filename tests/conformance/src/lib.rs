@@ -1,0 +1,13 @@
+//! Runs small C programs first on the host, then in a machine, and compares.
+//!
+//! A program judges itself: it prints `ok NAME` or `FAIL NAME got .. want ..`
+//! per check. On the host every line must be `ok`, which tests the program; in
+//! a machine the output and the exit status must be the same, which tests the
+//! personality. The programs are in `programs/`, the table of tests in
+//! `tests/conformance.rs`.
+
+mod build;
+mod compare;
+mod run;
+
+pub use compare::{Machine, Pending, check};
