@@ -2,7 +2,9 @@
 
 mod check;
 mod licences;
+mod packages;
 mod shell;
+mod test;
 mod tidy;
 
 use std::process::ExitCode;
@@ -11,6 +13,7 @@ const HELP: &str = "\
 usage: cargo xtask COMMAND
 
   check    formatting, lints, the project's own rules (tidy), licences, advisories
+  test     `check`, a release build, and every test; installs missing programs when root on Debian
   tidy     the project's own rules only; `tidy --lower` writes shrunken lengths to the ratchet
 ";
 
@@ -19,6 +22,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["check"] => check::run(),
+        ["test"] => test::run(),
         ["tidy"] => tidy::run(tidy::Ratchet::Keep),
         ["tidy", "--lower"] => tidy::run(tidy::Ratchet::Lower),
         [] | ["help" | "--help" | "-h"] => {

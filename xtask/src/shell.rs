@@ -64,3 +64,16 @@ fn show(command: &Command) -> String {
     words.extend(command.get_args().map(|a| a.to_string_lossy().into_owned()));
     words.join(" ")
 }
+
+/// Where cargo puts what it builds.
+pub(crate) fn target() -> Result<PathBuf> {
+    let text = output(&mut command(
+        "cargo metadata --format-version 1 --no-deps --quiet",
+    ))?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&text).context("cannot read cargo metadata")?;
+    let target = metadata["target_directory"]
+        .as_str()
+        .context("cargo metadata names no target directory")?;
+    Ok(target.into())
+}
