@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "cormus-personality",
         &["cormus-hypercall", "cormus-linux", "cormus-linux-abi"],
     ),
+    ("cormus-personality-image", &["cormus-hypercall"]),
     ("cormus-kvm", &[]),
     ("cormus-guest-mem", &[]),
     (
@@ -22,6 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "cormus-hypercall",
             "cormus-kvm",
             "cormus-linux-abi",
+            "cormus-personality-image",
         ],
     ),
     ("cormus-cli", &["cormus-linux", "cormus-machine"]),

@@ -1,0 +1,39 @@
+//! The personality as bytes: what the monitor maps into every machine.
+//!
+//! `build/main.rs` makes all of it from crate `cormus-personality`.
+//!
+//! ```
+//! use cormus_personality_image::{IMAGE, symbol};
+//! let entry = u64::from_le_bytes(IMAGE[24..32].try_into().unwrap());
+//! assert_eq!(symbol(entry + 4), Some(("cormus_syscall_entry", 4)));
+//! ```
+
+use cormus_hypercall::layout::REGION_BASE;
+
+/// The blob, to be mapped at [`REGION_BASE`]: a `BlobHeader`, code, constants, initialized statics. Up to
+/// `IMAGE_SIZE_MAX` zeroes follow it in memory.
+pub static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/personality.bin"));
+
+/// The vDSO, a shared object that needs no relocation.
+pub static VDSO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vdso.bin"));
+
+/// The linked blob with its debug information, for a debugger.
+pub static ELF_PATH: &str = concat!(env!("OUT_DIR"), "/personality.elf");
+
+static SYMBOLS: &str = include_str!(concat!(env!("OUT_DIR"), "/personality.symbols"));
+
+/// The function or static of the blob that `address` lies in, and how far in, for backtraces.
+#[must_use]
+pub fn symbol(address: u64) -> Option<(&'static str, u64)> {
+    let offset = address.checked_sub(REGION_BASE)?;
+    let mut found = None;
+    for line in SYMBOLS.lines() {
+        let (start, name) = line.split_once(' ')?;
+        let start = u64::from_str_radix(start, 16).ok()?;
+        if start > offset {
+            break;
+        }
+        found = Some((name, offset - start));
+    }
+    found
+}

@@ -1,0 +1,139 @@
+# Ways into and out of the personality. All of it runs at CPL3 but for the first five instructions of
+# cormus_syscall_entry on hardware KVM. `gs` points at the vCPU's VcpuArea: 0 stack_top, 8 entry_rsp,
+# 16 entry_rcx, 24 attention.
+#
+# Below stack_top lie, at fixed places:
+#
+#   stack_top - 168   Regs, the program's general registers; its last five words are what iretq pops
+#   stack_top - 176   a word that keeps the stack aligned to 16
+#   stack_top - 432   XMM0 to XMM15
+#
+# The personality's code is compiled to legacy SSE only and uses no x87, so the upper halves of the
+# program's YMM and ZMM registers, its x87 state, MXCSR and mask registers stay where they are.
+# `fs` belongs to the program and is never touched on this path.
+
+.section .text.cormus_entry, "ax", @progbits
+
+# Calls `handler(&mut Regs)` with the frame complete and rsp on it, then leaves. A zero rbp ends the
+# chain of frame pointers, so that a backtrace does not walk into the program's stack.
+.macro handle handler
+    leaq    264(%rsp), %rdi
+    xorl    %ebp, %ebp
+    cld
+    call    \handler
+    jmp     cormus_exit_start
+.endm
+
+# Target of `syscall`. On PVM it arrives at CPL3; on hardware KVM at CPL0, from where `sysretq` goes
+# on at CPL3: rcx says where, and r11 still holds the program's rflags.
+.globl cormus_syscall_entry
+.balign 64
+cormus_syscall_entry:
+    movq    %rcx, %gs:16
+    movl    %cs, %ecx
+    testb   $3, %cl
+    jz      cormus_syscall_cpl0
+cormus_syscall_cpl3:
+    movq    %rsp, %gs:8
+    movq    %gs:0, %rsp
+    pushq   ${user_ss}
+    pushq   %gs:8
+    pushq   %r11
+    pushq   ${user_cs}
+    pushq   %gs:16
+    pushq   %rax
+    pushq   %rdi
+    pushq   %rsi
+    pushq   %rdx
+    pushq   %gs:16
+    pushq   %rax
+    pushq   %r8
+    pushq   %r9
+    pushq   %r10
+    pushq   %r11
+    pushq   %rbx
+    pushq   %rbp
+    pushq   %r12
+    pushq   %r13
+    pushq   %r14
+    pushq   %r15
+    subq    $264, %rsp
+    store_xmm %rsp
+    handle  cormus_syscall
+
+.balign 16
+cormus_syscall_cpl0:
+    leaq    cormus_syscall_cpl3(%rip), %rcx
+    sysretq
+
+# The monitor wrote Regs and Upcall and set rsp on the frame.
+.globl cormus_upcall_entry
+.balign 16
+cormus_upcall_entry:
+    subq    $264, %rsp
+    store_xmm %rsp
+    handle  cormus_upcall
+
+# A later thread's first instruction: rsp is on a frame that its maker prepared.
+.globl cormus_thread_entry
+.balign 16
+cormus_thread_entry:
+    subq    $264, %rsp
+    handle  cormus_thread_start
+
+# The machine's first instruction: rsp is stack_top. The boot code fills the frame of the first program.
+.globl cormus_boot_entry
+.balign 16
+cormus_boot_entry:
+    subq    $432, %rsp
+    handle  cormus_boot
+
+# The way out. Everything is read from the frame and nothing is written, so the monitor may stop a
+# vCPU anywhere here, set attention, and let it begin again at cormus_exit_start. Attention set after
+# the test is therefore never missed.
+.globl cormus_exit_start
+.balign 64
+cormus_exit_start:
+    movq    %gs:0, %rsp
+    subq    $432, %rsp
+    cmpl    $0, %gs:24
+    jne     cormus_exit_attention
+    load_xmm %rsp
+    addq    $264, %rsp
+    popq    %r15
+    popq    %r14
+    popq    %r13
+    popq    %r12
+    popq    %rbp
+    popq    %rbx
+    popq    %r11
+    popq    %r10
+    popq    %r9
+    popq    %r8
+    popq    %rax
+    popq    %rcx
+    popq    %rdx
+    popq    %rsi
+    popq    %rdi
+    addq    $8, %rsp
+    iretq
+.globl cormus_exit_end
+cormus_exit_end:
+
+.balign 16
+cormus_exit_attention:
+    handle  cormus_attention
+
+# cormus_hypercall(a, b, c, d, e, number): the monitor preserves all registers but rax.
+.globl cormus_hypercall
+.balign 16
+cormus_hypercall:
+    movq    %rcx, %r10
+    movq    %r9, %rax
+.globl cormus_hypercall_restart
+cormus_hypercall_restart:
+    nop
+    outl    %eax, ${port}
+.globl cormus_hypercall_return
+cormus_hypercall_return:
+    ret
