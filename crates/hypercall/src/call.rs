@@ -6,6 +6,9 @@ pub const PORT: u8 = 0xc0;
 /// Version of this interface. A change of a number, a format or a meaning makes a new one.
 pub const VERSION: u64 = 1;
 
+/// Flag of [`Call::Wait`]: a kick does not end the sleep (for the personality's own locks).
+pub const WAIT_UNINTERRUPTIBLE: u64 = 1;
+
 macro_rules! calls {
     ($( $(#[doc = $doc:literal])+ $name:ident = $number:literal ( $($arg:literal),* ) ),* $(,)?) => {
         /// A hypercall's number; the documentation of each names its arguments in order and its result.
@@ -47,8 +50,9 @@ macro_rules! calls {
 calls! {
     /// Sleeps until the 32-bit `word` (region address) differs from `expected`, somebody wakes it, `deadline_ns`
     /// (guest monotonic clock, 0 for none) passes, or the vCPU is kicked. Before it sleeps, edges are flushed; while
-    /// it sleeps it may serve them. 0 (also spuriously), `ETIMEDOUT`, or `EINTR` while `VcpuArea::kicked` is set.
-    Wait = 1("word", "expected", "deadline_ns"),
+    /// it sleeps it may serve them. 0 (also spuriously), `ETIMEDOUT`, or `EINTR` while `VcpuArea::kicked` is set, which
+    /// `flags` of [`WAIT_UNINTERRUPTIBLE`] turns off.
+    Wait = 1("word", "expected", "deadline_ns", "flags"),
     /// Wakes up to `count` sleepers on `word`. How many.
     Wake = 2("word", "count"),
     /// Gives the processor to another thread of the host.
