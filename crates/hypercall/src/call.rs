@@ -92,7 +92,8 @@ calls! {
     /// Bytes of memory that are resident in a window.
     WindowUsage = 31("window"),
 
-    /// Grows the region's heap by `len` bytes (a multiple of 2 MiB). Offset of the new part; `ENOMEM` at the machine's limit.
+    /// Grows the region's heap by `len` bytes (a multiple of 2 MiB). Offset of the new part, which is
+    /// zero; `ENOMEM` at the region's largest size. Only memory that is touched counts against the machine's limit.
     RegionGrow = 40("len"),
     /// Gives the memory of a range of the region back; it reads as zero afterwards.
     RegionDiscard = 41("region_address", "len"),

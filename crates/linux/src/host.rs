@@ -12,7 +12,10 @@ use cormus_hypercall::{Call, WAIT_UNINTERRUPTIBLE, edge};
 
 fn call(call: Call, arguments: [u64; 5]) -> SysResult {
     let platform = platform();
-    platform.area().hypercall_count.fetch_add(1, Ordering::Relaxed);
+    platform
+        .area()
+        .hypercall_count
+        .fetch_add(1, Ordering::Relaxed);
     Errno::from_return(platform.hypercall(call, arguments))
 }
 
@@ -37,9 +40,16 @@ pub enum Wake {
 
 /// Sleeps while `word` holds `expected`, until `deadline_ns` (0: none) of the monotonic clock.
 pub fn wait(word: &AtomicU32, expected: u32, deadline_ns: u64, interruptible: bool) -> Wake {
-    let flags = if interruptible { 0 } else { WAIT_UNINTERRUPTIBLE };
-    let result = call(Call::Wait, [address(word), u64::from(expected), deadline_ns, flags, 0]);
-    crate::io::drain_news();
+    let flags = if interruptible {
+        0
+    } else {
+        WAIT_UNINTERRUPTIBLE
+    };
+    let result = call(
+        Call::Wait,
+        [address(word), u64::from(expected), deadline_ns, flags, 0],
+    );
+    crate::edges::drain_news();
     match result {
         Err(Errno::ETIMEDOUT) => Wake::TimedOut,
         Err(Errno::EINTR) => Wake::Kicked,
@@ -49,7 +59,16 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline_ns: u64, interruptible: bo
 
 /// Sleeps like [`wait`] for a lock: never serves news, since the holder of a lock may be the one that would.
 pub(crate) fn wait_for_lock(word: &AtomicU32, expected: u32, deadline_ns: u64) {
-    let _ = call(Call::Wait, [address(word), u64::from(expected), deadline_ns, WAIT_UNINTERRUPTIBLE, 0]);
+    let _ = call(
+        Call::Wait,
+        [
+            address(word),
+            u64::from(expected),
+            deadline_ns,
+            WAIT_UNINTERRUPTIBLE,
+            0,
+        ],
+    );
 }
 
 /// Wakes up to `count` sleepers.
@@ -64,7 +83,11 @@ pub fn yield_now() {
 
 /// Starts a prepared vCPU.
 pub fn vcpu_start(index: u32, window: u32) -> SysResult<()> {
-    call(Call::VcpuStart, [u64::from(index), u64::from(window), 0, 0, 0]).map(drop)
+    call(
+        Call::VcpuStart,
+        [u64::from(index), u64::from(window), 0, 0, 0],
+    )
+    .map(drop)
 }
 
 /// Makes a vCPU enter the personality soon.
@@ -89,7 +112,11 @@ pub fn window_switch(window: u32) -> SysResult<()> {
 
 /// Makes mappings in order; how many were made.
 pub fn map(requests: &[MapRequest]) -> SysResult<usize> {
-    call(Call::Map, [address(requests), requests.len() as u64, 0, 0, 0]).map(|made| made as usize)
+    call(
+        Call::Map,
+        [address(requests), requests.len() as u64, 0, 0, 0],
+    )
+    .map(|made| made as usize)
 }
 
 /// Removes mappings.
@@ -99,7 +126,11 @@ pub fn unmap(window: u32, start: u64, len: u64) -> SysResult<()> {
 
 /// Changes protections.
 pub fn protect(window: u32, start: u64, len: u64, protection: u32) -> SysResult<()> {
-    call(Call::Protect, [u64::from(window), start, len, u64::from(protection), 0]).map(drop)
+    call(
+        Call::Protect,
+        [u64::from(window), start, len, u64::from(protection), 0],
+    )
+    .map(drop)
 }
 
 /// Passes one of `map::advice` on.
@@ -108,8 +139,18 @@ pub fn advise(window: u32, start: u64, len: u64, advice: u64) -> SysResult<()> {
 }
 
 /// Moves a mapping with its pages.
-pub fn move_mapping(window: u32, start: u64, len: u64, new_start: u64, new_len: u64) -> SysResult<()> {
-    call(Call::Move, [u64::from(window), start, len, new_start, new_len]).map(drop)
+pub fn move_mapping(
+    window: u32,
+    start: u64,
+    len: u64,
+    new_start: u64,
+    new_len: u64,
+) -> SysResult<()> {
+    call(
+        Call::Move,
+        [u64::from(window), start, len, new_start, new_len],
+    )
+    .map(drop)
 }
 
 /// Writes a shared file mapping back.
@@ -120,19 +161,31 @@ pub fn sync_map(window: u32, start: u64, len: u64) -> SysResult<()> {
 /// Reads from any window; bytes copied.
 pub fn window_read(window: u32, start: u64, buffer: &mut [u8]) -> SysResult<usize> {
     let len = buffer.len() as u64;
-    call(Call::Copy, [u64::from(window), start, address_mut(buffer), len, 0]).map(|n| n as usize)
+    call(
+        Call::Copy,
+        [u64::from(window), start, address_mut(buffer), len, 0],
+    )
+    .map(|n| n as usize)
 }
 
 /// Writes to any window; bytes copied.
 pub fn window_write(window: u32, start: u64, buffer: &[u8]) -> SysResult<usize> {
     let len = buffer.len() as u64;
-    call(Call::Copy, [u64::from(window), start, address(buffer), len, 1]).map(|n| n as usize)
+    call(
+        Call::Copy,
+        [u64::from(window), start, address(buffer), len, 1],
+    )
+    .map(|n| n as usize)
 }
 
 /// Writes one byte per page of a range to `out`.
 pub fn resident(window: u32, start: u64, out: &mut [u8]) -> SysResult<()> {
     let len = out.len() as u64 * cormus_linux_abi::PAGE_SIZE;
-    call(Call::Resident, [u64::from(window), start, len, address_mut(out), 0]).map(drop)
+    call(
+        Call::Resident,
+        [u64::from(window), start, len, address_mut(out), 0],
+    )
+    .map(drop)
 }
 
 /// Resident bytes of a window.
@@ -153,13 +206,31 @@ pub fn region_discard(start: u64, len: u64) {
 /// Attributes of a path below a root.
 pub fn file_lookup(root: u32, path: &[u8]) -> SysResult<FileAttr> {
     let mut attr = FileAttr::default();
-    call(Call::FileLookup, [u64::from(root), address(path), path.len() as u64, address_mut(&mut attr), 0])?;
+    call(
+        Call::FileLookup,
+        [
+            u64::from(root),
+            address(path),
+            path.len() as u64,
+            address_mut(&mut attr),
+            0,
+        ],
+    )?;
     Ok(attr)
 }
 
 /// Opens a path below a root; a handle.
 pub fn file_open(root: u32, path: &[u8], flags: u64, mode: u32) -> SysResult {
-    call(Call::FileOpen, [u64::from(root), address(path), path.len() as u64, flags, u64::from(mode)])
+    call(
+        Call::FileOpen,
+        [
+            u64::from(root),
+            address(path),
+            path.len() as u64,
+            flags,
+            u64::from(mode),
+        ],
+    )
 }
 
 /// Closes a handle.
@@ -199,8 +270,17 @@ pub fn dir_read(handle: u64, cookie: u64, buffer: &mut [u8]) -> SysResult<usize>
 /// Target of a symbolic link; its length.
 pub fn link_read(root: u32, path: &[u8], buffer: &mut [u8]) -> SysResult<usize> {
     let len = buffer.len() as u64;
-    call(Call::LinkRead, [u64::from(root), address(path), path.len() as u64, address_mut(buffer), len])
-        .map(|n| n as usize)
+    call(
+        Call::LinkRead,
+        [
+            u64::from(root),
+            address(path),
+            path.len() as u64,
+            address_mut(buffer),
+            len,
+        ],
+    )
+    .map(|n| n as usize)
 }
 
 /// Flushes an open file.
@@ -231,7 +311,10 @@ pub fn file_name(request: &NameRequest) -> SysResult {
 /// Sizes of the file system below a root.
 pub fn fs_stat(root: u32) -> SysResult<FsStat> {
     let mut stat = FsStat::default();
-    call(Call::FsStat, [u64::from(root), address_mut(&mut stat), 0, 0, 0])?;
+    call(
+        Call::FsStat,
+        [u64::from(root), address_mut(&mut stat), 0, 0, 0],
+    )?;
     Ok(stat)
 }
 
@@ -258,7 +341,11 @@ pub fn terminal_size() -> (u16, u16) {
 
 /// Attaches a published port; an edge.
 pub fn edge_listen(guest_port: u16, protocol: u8, control: u64) -> SysResult<u32> {
-    call(Call::EdgeListen, [u64::from(guest_port), u64::from(protocol), control, 0, 0]).map(|n| n as u32)
+    call(
+        Call::EdgeListen,
+        [u64::from(guest_port), u64::from(protocol), control, 0, 0],
+    )
+    .map(|n| n as u32)
 }
 
 /// Takes a connection; an edge.
@@ -268,12 +355,19 @@ pub fn edge_accept(listener: u32, control: u64) -> SysResult<u32> {
 
 /// Begins a connection; an edge.
 pub fn edge_connect(to: &edge::Address, protocol: u8, control: u64) -> SysResult<u32> {
-    call(Call::EdgeConnect, [address(to), u64::from(protocol), control, 0, 0]).map(|n| n as u32)
+    call(
+        Call::EdgeConnect,
+        [address(to), u64::from(protocol), control, 0, 0],
+    )
+    .map(|n| n as u32)
 }
 
 /// Ends an edge, gracefully or by a reset.
 pub fn edge_close(number: u32, reset: bool) {
-    let _ = call(Call::EdgeClose, [u64::from(number), u64::from(reset), 0, 0, 0]);
+    let _ = call(
+        Call::EdgeClose,
+        [u64::from(number), u64::from(reset), 0, 0, 0],
+    );
 }
 
 /// No more will be written to an edge.
@@ -284,14 +378,23 @@ pub fn edge_shutdown(number: u32) -> SysResult<()> {
 /// Sends and receives what is possible without sleeping, then serves the news.
 pub fn edge_flush() {
     let _ = call(Call::EdgeFlush, [0; 5]);
-    crate::io::drain_news();
+    crate::edges::drain_news();
 }
 
 /// This side's and the other side's address of an edge.
 pub fn edge_name(number: u32) -> SysResult<(edge::Address, edge::Address)> {
     let mut local = edge::Address::default();
     let mut peer = edge::Address::default();
-    call(Call::EdgeName, [u64::from(number), address_mut(&mut local), address_mut(&mut peer), 0, 0])?;
+    call(
+        Call::EdgeName,
+        [
+            u64::from(number),
+            address_mut(&mut local),
+            address_mut(&mut peer),
+            0,
+            0,
+        ],
+    )?;
     Ok((local, peer))
 }
 
@@ -308,7 +411,10 @@ pub fn random(buffer: &mut [u8]) -> SysResult<()> {
 
 /// A line for the monitor's log; `level` 0 error, 1 warning, 2 information, 3 debug, 4 trace.
 pub fn log(level: u32, text: &str) {
-    let _ = call(Call::Log, [u64::from(level), address(text), text.len() as u64, 0, 0]);
+    let _ = call(
+        Call::Log,
+        [u64::from(level), address(text), text.len() as u64, 0, 0],
+    );
 }
 
 /// A line of system-call tracing.
@@ -324,7 +430,10 @@ pub fn request_take(buffer: &mut [u8]) -> usize {
 
 /// Ends the machine.
 pub fn machine_exit(code: u32, by_signal: bool) {
-    let _ = call(Call::MachineExit, [u64::from(code), u64::from(by_signal), 0, 0, 0]);
+    let _ = call(
+        Call::MachineExit,
+        [u64::from(code), u64::from(by_signal), 0, 0, 0],
+    );
 }
 
 /// CPU time of a vCPU in nanoseconds, or of the machine with `u32::MAX`.

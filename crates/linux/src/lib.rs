@@ -25,6 +25,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod edges;
 pub mod entry;
 pub mod frames;
 pub mod fs;

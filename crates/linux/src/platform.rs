@@ -2,7 +2,10 @@
 //!
 //! The blob implements [`Platform`] with a few instructions each; tests implement it with host memory.
 //! There is one platform for the life of the crate, set before anything else runs.
-#![allow(unsafe_code, reason = "the platform reference is published once through an atomic pointer")]
+#![allow(
+    unsafe_code,
+    reason = "the platform reference is published once through an atomic pointer"
+)]
 
 use core::sync::atomic::{AtomicPtr, Ordering};
 use cormus_hypercall::Call;
@@ -103,7 +106,12 @@ static PLATFORM: AtomicPtr<&'static dyn Platform> = AtomicPtr::new(core::ptr::nu
 /// Sets the platform; the first one stays.
 pub fn set_platform(platform: &'static &'static dyn Platform) {
     let pointer = core::ptr::from_ref(platform).cast_mut();
-    let _ = PLATFORM.compare_exchange(core::ptr::null_mut(), pointer, Ordering::Release, Ordering::Relaxed);
+    let _ = PLATFORM.compare_exchange(
+        core::ptr::null_mut(),
+        pointer,
+        Ordering::Release,
+        Ordering::Relaxed,
+    );
 }
 
 /// The platform.

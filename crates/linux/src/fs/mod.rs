@@ -1,0 +1,14 @@
+//! Files: the directory tree, open files, descriptors.
+//!
+//! [`Inode`] is an object of a file system, [`File`] an open file description with its [`FileOps`], [`FdTable`] a process's descriptors,
+//! [`Vfs`] the tree of mounts. Pipes, sockets, epoll sets and the like are `FileOps` without an inode in the tree.
+
+mod fd;
+mod file;
+mod inode;
+mod vfs;
+
+pub use fd::{FdTable, FsContext};
+pub use file::{Events, File, FileOps, OpenFlags};
+pub use inode::{DirEntry, Inode, NewNode, NodeKind, SetAttr};
+pub use vfs::{Path, Vfs};

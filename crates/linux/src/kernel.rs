@@ -1,0 +1,51 @@
+//! The machine-wide state: one [`Kernel`] for each machine.
+
+use crate::SysResult;
+use crate::fs::Vfs;
+use crate::sync::SpinLock;
+use crate::task::Tasks;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+use cormus_hypercall::boot::BootConfig;
+
+/// What all processes of the machine share.
+pub struct Kernel {
+    /// What the monitor told at the start.
+    pub config: BootConfig,
+    /// Tasks, processes, groups, sessions.
+    pub tasks: Tasks,
+    /// The directory tree.
+    pub vfs: Vfs,
+    /// Name of the machine, as sethostname(2) may change it.
+    pub hostname: SpinLock<Vec<u8>>,
+    /// Numbers for objects that need a unique identity (inodes without a device, pipes, mappings).
+    next_id: AtomicU64,
+}
+
+impl core::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Kernel").finish_non_exhaustive()
+    }
+}
+
+impl Kernel {
+    /// A machine's state before its first process.
+    ///
+    /// # Errors
+    /// What setting up the directory tree reports.
+    pub fn new(config: BootConfig) -> SysResult<Kernel> {
+        let vfs = Vfs::new(&config)?;
+        Ok(Kernel {
+            hostname: SpinLock::new(config.hostname.as_bytes().to_vec()),
+            tasks: Tasks::new(config.task_count_max),
+            vfs,
+            next_id: AtomicU64::new(1),
+            config,
+        })
+    }
+
+    /// A number that no other object of this machine has.
+    pub fn unique_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,161 @@
+//! Waiting for a condition, and watching for one (poll, epoll).
+//!
+//! An event count: a waiter reads the sequence, tests its condition, announces itself, and sleeps only while the
+//! sequence is unchanged; whoever changes the condition advances the sequence afterwards. Nothing is queued for a
+//! sleeper, so a sleep can be abandoned and made again at any instant.
+
+use super::SpinLock;
+use crate::Errno;
+use crate::host::{self, Wake};
+use crate::task::Task;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// Somebody who wants to hear of every change of an object: an epoll set, a poll call, a signalfd.
+pub trait Observer: Send + Sync {
+    /// The object has changed. Called with no lock of the object held; must not block.
+    fn changed(&self);
+}
+
+/// Why a wait ended without its condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitError {
+    /// The deadline passed.
+    TimedOut,
+    /// A signal is to be taken.
+    Interrupted,
+}
+
+impl WaitError {
+    /// The usual error number: `EAGAIN` for a time-out, a restartable interruption for a signal.
+    #[must_use]
+    pub fn errno(self) -> Errno {
+        match self {
+            WaitError::TimedOut => Errno::EAGAIN,
+            WaitError::Interrupted => Errno::ERESTARTSYS,
+        }
+    }
+}
+
+/// The event count of one object, with its observers.
+#[derive(Default)]
+pub struct WaitQueue {
+    sequence: AtomicU32,
+    sleepers: AtomicU32,
+    observer_count: AtomicU32,
+    observers: SpinLock<Vec<Weak<dyn Observer>>>,
+}
+
+impl core::fmt::Debug for WaitQueue {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("WaitQueue")
+            .field("sleepers", &self.sleepers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WaitQueue {
+    /// A queue with nobody in it.
+    #[must_use]
+    pub const fn new() -> WaitQueue {
+        WaitQueue {
+            sequence: AtomicU32::new(0),
+            sleepers: AtomicU32::new(0),
+            observer_count: AtomicU32::new(0),
+            observers: SpinLock::new(Vec::new()),
+        }
+    }
+
+    /// The object has changed: wakes all sleepers and tells all observers. Call it after the change, without locks.
+    #[inline]
+    pub fn notify(&self) {
+        self.notify_count(u32::MAX);
+    }
+
+    /// Like [`WaitQueue::notify`], but wakes at most `count` sleepers: for changes that so many can use.
+    pub fn notify_count(&self, count: u32) {
+        self.sequence.fetch_add(1, Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) != 0 {
+            host::wake(&self.sequence, count.min(i32::MAX as u32));
+        }
+        if self.observer_count.load(Ordering::SeqCst) != 0 {
+            self.tell_observers();
+        }
+    }
+
+    #[cold]
+    fn tell_observers(&self) {
+        let observers = self.observers.lock().clone();
+        for observer in observers.iter().filter_map(Weak::upgrade) {
+            observer.changed();
+        }
+    }
+
+    /// Adds an observer; it hears of every later [`WaitQueue::notify`].
+    pub fn attach(&self, observer: &Arc<dyn Observer>) {
+        let mut observers = self.observers.lock();
+        observers.retain(|other| other.strong_count() != 0);
+        observers.push(Arc::downgrade(observer));
+        self.observer_count
+            .store(observers.len() as u32, Ordering::SeqCst);
+    }
+
+    /// Removes an observer.
+    pub fn detach(&self, observer: &Arc<dyn Observer>) {
+        let target = Arc::downgrade(observer);
+        let mut observers = self.observers.lock();
+        observers.retain(|other| other.strong_count() != 0 && !Weak::ptr_eq(other, &target));
+        self.observer_count
+            .store(observers.len() as u32, Ordering::SeqCst);
+    }
+
+    /// Waits until `test` gives a value. `deadline_ns` is of the monotonic clock, 0 for none. `test` runs without locks and may
+    /// take effect when it gives a value.
+    ///
+    /// # Errors
+    /// [`WaitError::Interrupted`] when `task` has a signal to take, [`WaitError::TimedOut`] past the deadline.
+    pub fn wait_until<T>(
+        &self,
+        task: &Task,
+        deadline_ns: u64,
+        mut test: impl FnMut() -> Option<T>,
+    ) -> Result<T, WaitError> {
+        loop {
+            let seen = self.sequence.load(Ordering::SeqCst);
+            if let Some(value) = test() {
+                return Ok(value);
+            }
+            if task.interrupted() {
+                return Err(WaitError::Interrupted);
+            }
+            self.sleepers.fetch_add(1, Ordering::SeqCst);
+            let wake = if self.sequence.load(Ordering::SeqCst) == seen {
+                host::wait(&self.sequence, seen, deadline_ns, true)
+            } else {
+                Wake::Woken
+            };
+            self.sleepers.fetch_sub(1, Ordering::SeqCst);
+            match wake {
+                Wake::Woken => {}
+                Wake::TimedOut => return test().ok_or(WaitError::TimedOut),
+                Wake::Kicked => task.acknowledge_kick(),
+            }
+        }
+    }
+
+    /// Like [`WaitQueue::wait_until`] without an end: for waits that no signal may break.
+    pub fn wait_uninterruptible<T>(&self, mut test: impl FnMut() -> Option<T>) -> T {
+        loop {
+            let seen = self.sequence.load(Ordering::SeqCst);
+            if let Some(value) = test() {
+                return value;
+            }
+            self.sleepers.fetch_add(1, Ordering::SeqCst);
+            if self.sequence.load(Ordering::SeqCst) == seen {
+                host::wait(&self.sequence, seen, 0, false);
+            }
+            self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}

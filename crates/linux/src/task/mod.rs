@@ -1,0 +1,146 @@
+//! Threads and processes.
+//!
+//! A [`Task`] is a thread: it runs on one vCPU, whose area points at it. A [`Process`] is a thread group. Both live in
+//! [`Tasks`] by their numbers. The program's own thread is the leader of process 2; process 1 is the machine's init, which has
+//! no thread and inherits orphans.
+
+pub mod boot;
+mod credentials;
+mod process;
+mod tables;
+
+pub use credentials::Credentials;
+pub use process::Process;
+pub use tables::Tasks;
+
+use crate::fs::{FdTable, FsContext};
+use crate::kernel::Kernel;
+use crate::platform::platform;
+use crate::signal::TaskSignals;
+use crate::sync::SpinLock;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use cormus_hypercall::area::Regs;
+
+/// A thread.
+pub struct Task {
+    /// Its number; execve in a thread that is not the leader takes over the leader's.
+    pub tid: AtomicU32,
+    /// The machine.
+    pub kernel: &'static Kernel,
+    /// The thread group.
+    pub process: Arc<Process>,
+    /// The vCPU that runs it.
+    pub vcpu: AtomicU32,
+    /// Blocked and pending signals, alternate stack.
+    pub signals: TaskSignals,
+    /// Root, working directory, umask; shared by CLONE_FS.
+    pub fs: SpinLock<Arc<FsContext>>,
+    /// Open files; shared by CLONE_FILES.
+    pub files: SpinLock<Arc<FdTable>>,
+    /// User, groups, capabilities.
+    pub credentials: SpinLock<Arc<Credentials>>,
+    /// Name, as PR_SET_NAME sets it; ends with a zero.
+    pub name: SpinLock<[u8; 16]>,
+    /// Word to clear and wake when the thread ends; 0 for none.
+    pub clear_child_tid: AtomicU64,
+    /// Head of the robust list; 0 for none.
+    pub robust_list: AtomicU64,
+    /// Set when the thread must end on its way out; `exit_status` is then its wait status.
+    pub ending: AtomicBool,
+    /// Wait status (as of wait4) of an ending thread.
+    pub exit_status: AtomicU32,
+}
+
+impl core::fmt::Debug for Task {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Task")
+            .field("tid", &self.tid)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Task {
+    /// Whether a blocking call has to end: a signal is to be taken, or the thread must end.
+    #[must_use]
+    pub fn interrupted(&self) -> bool {
+        self.ending.load(Ordering::SeqCst) || self.signals.has_deliverable(self)
+    }
+
+    /// The calling vCPU's kick has been seen, but there is nothing that ends the wait.
+    pub fn acknowledge_kick(&self) {
+        platform().area().kicked.store(0, Ordering::SeqCst);
+    }
+
+    /// Makes the thread look at its signals soon: ends its sleep or interrupts the program.
+    pub fn kick(&self) {
+        let vcpu = self.vcpu.load(Ordering::SeqCst);
+        let area = platform().area_of(vcpu);
+        area.attention.store(1, Ordering::SeqCst);
+        if vcpu != platform().area().index {
+            crate::host::vcpu_kick(vcpu);
+        }
+    }
+
+    /// The number.
+    pub fn tid(&self) -> u32 {
+        self.tid.load(Ordering::Relaxed)
+    }
+
+    /// The open files.
+    pub fn files(&self) -> Arc<FdTable> {
+        self.files.lock().clone()
+    }
+
+    /// Root, working directory and umask.
+    pub fn fs(&self) -> Arc<FsContext> {
+        self.fs.lock().clone()
+    }
+
+    /// User, groups and capabilities.
+    pub fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.lock().clone()
+    }
+}
+
+/// The thread that runs on the calling vCPU.
+///
+/// # Panics
+/// If none does, which is a bug: only [`boot::boot`] runs without one.
+#[allow(
+    unsafe_code,
+    reason = "the area's task word is a leaked box that only this module writes"
+)]
+pub fn current() -> &'static Arc<Task> {
+    let pointer = platform().area().task as *const Arc<Task>;
+    assert!(!pointer.is_null(), "no thread on this vCPU");
+    // SAFETY: `attach` stored a leaked box there, and `detach` takes it back only when the thread leaves for good.
+    unsafe { &*pointer }
+}
+
+/// Boxes a thread for the `task` word of the area that will run it; [`detach`] takes it back.
+#[must_use]
+pub fn attach(task: Arc<Task>) -> u64 {
+    Box::into_raw(Box::new(task)) as u64
+}
+
+/// Takes the thread of the calling vCPU's area back, at its end.
+#[allow(unsafe_code, reason = "the counterpart of `attach`")]
+#[must_use]
+pub fn detach() -> Arc<Task> {
+    let pointer = platform().area().task as *mut Arc<Task>;
+    assert!(!pointer.is_null(), "no thread on this vCPU");
+    // SAFETY: `attach` leaked this box; the thread is leaving, so nobody calls `current` on this vCPU again.
+    *unsafe { Box::from_raw(pointer) }
+}
+
+/// Ends the thread if it has been told to; then this does not return.
+pub fn leave_if_ending(task: &Task) {
+    if task.ending.load(Ordering::SeqCst) {
+        process::leave();
+    }
+}
+
+/// A new thread's first step: its registers are in `regs` already.
+pub fn started(_task: &Task, _regs: &mut Regs) {}

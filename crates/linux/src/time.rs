@@ -1,0 +1,46 @@
+//! The clocks.
+
+use crate::platform::platform;
+use core::sync::atomic::Ordering;
+use cormus_hypercall::clock::ClockPage;
+
+/// Nanoseconds of a second.
+pub const NS_PER_S: u64 = 1_000_000_000;
+
+/// `CLOCK_MONOTONIC` in nanoseconds.
+#[must_use]
+pub fn monotonic_ns() -> u64 {
+    read_clock(platform().clock()).0
+}
+
+/// `CLOCK_REALTIME` in nanoseconds since 1970.
+#[must_use]
+pub fn realtime_ns() -> u64 {
+    let (monotonic, offset) = read_clock(platform().clock());
+    monotonic.wrapping_add(offset)
+}
+
+/// `CLOCK_REALTIME` minus `CLOCK_MONOTONIC`.
+#[must_use]
+pub fn realtime_offset_ns() -> u64 {
+    read_clock(platform().clock()).1
+}
+
+/// The monotonic clock and the wall clock's offset from it, consistent with one another.
+fn read_clock(page: &ClockPage) -> (u64, u64) {
+    loop {
+        let before = page.sequence.load(Ordering::Acquire);
+        let shift = page.shift.load(Ordering::Relaxed);
+        let base_tsc = page.base_tsc.load(Ordering::Relaxed);
+        let multiplier = page.multiplier.load(Ordering::Relaxed);
+        let base = page.base_monotonic_ns.load(Ordering::Relaxed);
+        let offset = page.real_offset_ns.load(Ordering::Relaxed);
+        let elapsed = platform().tsc().wrapping_sub(base_tsc);
+        core::sync::atomic::fence(Ordering::Acquire);
+        if before & 1 == 0 && page.sequence.load(Ordering::Relaxed) == before {
+            let ns = (u128::from(elapsed) * u128::from(multiplier)) >> (shift & 127);
+            return (base.wrapping_add(ns as u64), offset);
+        }
+        core::hint::spin_loop();
+    }
+}
