@@ -3,10 +3,10 @@
 //! [`Inode`] is an object of a file system, [`File`] an open file description with its [`FileOps`], [`FdTable`] a process's descriptors,
 //! [`Vfs`] the tree of mounts. Pipes, sockets, epoll sets and the like are `FileOps` without an inode in the tree.
 
-mod fd;
-mod file;
-mod inode;
-mod vfs;
+pub mod fd;
+pub mod file;
+pub mod inode;
+pub mod vfs;
 
 pub use fd::{FdTable, FsContext};
 pub use file::{Events, File, FileOps, OpenFlags};

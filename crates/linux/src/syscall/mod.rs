@@ -3,7 +3,7 @@
 //! Each family lies in its own module beside its objects and exports one constant `CALLS`; [`FAMILIES`] lists them. A row says
 //! how far the call is supported, and the documentation (`cormus syscalls`) is printed from the same rows.
 
-mod misc;
+pub mod misc;
 
 use crate::task::Task;
 use crate::{Errno, SysResult};

@@ -5,9 +5,9 @@
 //! no thread and inherits orphans.
 
 pub mod boot;
-mod credentials;
-mod process;
-mod tables;
+pub mod credentials;
+pub mod process;
+pub mod tables;
 
 pub use credentials::Credentials;
 pub use process::Process;
