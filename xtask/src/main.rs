@@ -1,5 +1,6 @@
 //! The project's own commands. `cargo xtask` lists them.
 
+mod bench;
 mod check;
 mod licences;
 mod packages;
@@ -14,6 +15,9 @@ usage: cargo xtask COMMAND
 
   check    formatting, lints, the project's own rules (tidy), licences, advisories
   test     `check`, a release build, and every test; installs missing programs when root on Debian
+  bench    one table: Cormus beside the host, bubblewrap and crun
+           --only NAME  some rows (start, getpid, redis ...; several times if need be)
+           --write      keep the table in docs/benchmarks.md
   tidy     the project's own rules only; `tidy --lower` writes shrunken lengths to the ratchet
 ";
 
@@ -23,6 +27,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["check"] => check::run(),
         ["test"] => test::run(),
+        ["bench", options @ ..] => bench::run(options),
         ["tidy"] => tidy::run(tidy::Ratchet::Keep),
         ["tidy", "--lower"] => tidy::run(tidy::Ratchet::Lower),
         [] | ["help" | "--help" | "-h"] => {

@@ -31,6 +31,9 @@ pub(crate) const TEST: &[Package] = &[
     ("wrk", "/usr/bin/wrk"),
 ];
 
+/// What the bench compares with, beside what the tests run.
+pub(crate) const BENCH: &[Package] = &[("bubblewrap", "/usr/bin/bwrap"), ("crun", "/usr/bin/crun")];
+
 /// Installs what is missing, or says what to install.
 pub(crate) fn ensure(packages: &[&[Package]]) -> Result<()> {
     let missing: Vec<&str> = packages
