@@ -155,6 +155,14 @@ pub struct Fixup {
     pub resume: u64,
 }
 
+// SAFETY: integers only, in an order without padding (checked below).
+#[allow(
+    unsafe_code,
+    reason = "plain structure that crosses the interface as bytes"
+)]
+unsafe impl cormus_linux_abi::Pod for Fixup {}
+const _: () = assert!(size_of::<Fixup>() == 3 * 8);
+
 /// The header at the start of the blob's image: all that the monitor knows of it. Addresses are guest-virtual.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -186,3 +194,11 @@ pub struct BlobHeader {
     /// Code that may fault on the program's memory.
     pub fixups: [Fixup; FIXUP_COUNT_MAX],
 }
+
+// SAFETY: integers only, in an order without padding (checked below).
+#[allow(
+    unsafe_code,
+    reason = "plain structure that crosses the interface as bytes"
+)]
+unsafe impl cormus_linux_abi::Pod for BlobHeader {}
+const _: () = assert!(size_of::<BlobHeader>() == 12 * 8 + 8 * 24);

@@ -121,6 +121,14 @@ pub struct Address {
     pub bytes: [u8; 16],
 }
 
+// SAFETY: integers only, in an order without padding (checked below).
+#[allow(
+    unsafe_code,
+    reason = "plain structure that crosses the interface as bytes"
+)]
+unsafe impl cormus_linux_abi::Pod for Address {}
+const _: () = assert!(size_of::<Address>() == 2 * 2 + 4 + 16);
+
 /// Header of one datagram in a ring.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,3 +140,11 @@ pub struct Datagram {
     /// Where it came from or goes to.
     pub address: Address,
 }
+
+// SAFETY: integers only, in an order without padding (checked below).
+#[allow(
+    unsafe_code,
+    reason = "plain structure that crosses the interface as bytes"
+)]
+unsafe impl cormus_linux_abi::Pod for Datagram {}
+const _: () = assert!(size_of::<Datagram>() == 2 * 4 + 24);

@@ -145,6 +145,14 @@ pub struct NameRequest {
     pub b: u64,
 }
 
+// SAFETY: integers only, in an order without padding (checked below).
+#[allow(
+    unsafe_code,
+    reason = "plain structure that crosses the interface as bytes"
+)]
+unsafe impl cormus_linux_abi::Pod for NameRequest {}
+const _: () = assert!(size_of::<NameRequest>() == 2 * 4 + 9 * 8);
+
 /// Answer of [`crate::Call::FsStat`], as of statfs(2).
 #[allow(missing_docs, reason = "the fields of statfs(2) under their own names")]
 #[repr(C)]
@@ -157,3 +165,11 @@ pub struct FsStat {
     pub files_free: u64,
     pub block_size: u64,
 }
+
+// SAFETY: integers only, in an order without padding (checked below).
+#[allow(
+    unsafe_code,
+    reason = "plain structure that crosses the interface as bytes"
+)]
+unsafe impl cormus_linux_abi::Pod for FsStat {}
+const _: () = assert!(size_of::<FsStat>() == 6 * 8);

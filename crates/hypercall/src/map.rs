@@ -51,6 +51,14 @@ pub struct MapRequest {
     pub reserved: u32,
 }
 
+// SAFETY: integers only, in an order without padding (checked below).
+#[allow(
+    unsafe_code,
+    reason = "plain structure that crosses the interface as bytes"
+)]
+unsafe impl cormus_linux_abi::Pod for MapRequest {}
+const _: () = assert!(size_of::<MapRequest>() == 4 * 8 + 6 * 4);
+
 /// Most requests of one call.
 pub const REQUEST_COUNT_MAX: u64 = 512;
 

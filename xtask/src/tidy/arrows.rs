@@ -15,7 +15,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("cormus-personality-image", &["cormus-hypercall"]),
     ("cormus-kvm", &[]),
-    ("cormus-guest-mem", &[]),
+    (
+        "cormus-guest-mem",
+        &["cormus-hypercall", "cormus-kvm", "cormus-linux-abi"],
+    ),
     (
         "cormus-machine",
         &[

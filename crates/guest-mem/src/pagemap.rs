@@ -1,0 +1,202 @@
+//! Which pages of a range are in memory, and which are private: PAGEMAP_SCAN, or the page map itself
+//! where the kernel (before 6.7) lacks that.
+#![allow(unsafe_code, reason = "an ioctl with addresses in its argument")]
+
+use crate::sys;
+use cormus_linux_abi::{Errno, SysResult};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
+
+/// A run of pages: host addresses of its start and end.
+pub(crate) type Run = (u64, u64);
+
+// Categories of PAGEMAP_SCAN.
+const IS_FILE: u64 = 1 << 2;
+const IS_PRESENT: u64 = 1 << 3;
+const IS_SWAPPED: u64 = 1 << 4;
+const IS_ZERO_FRAME: u64 = 1 << 5;
+
+/// `_IOWR('f', 16, struct pm_scan_arg)`.
+const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
+
+/// `struct pm_scan_arg` of the kernel.
+#[repr(C)]
+#[derive(Default)]
+struct ScanArgument {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+/// `struct page_region` of the kernel.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct PageRegion {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+/// Regions asked for at a time.
+const BATCH: usize = 512;
+
+fn page_map() -> SysResult<&'static File> {
+    static FILE: OnceLock<Option<File>> = OnceLock::new();
+    FILE.get_or_init(|| File::open("/proc/self/pagemap").ok())
+        .as_ref()
+        .ok_or(Errno::ENOSYS)
+}
+
+/// Calls `each` with every run of pages in a range that are private to it: written by its process, in
+/// memory or swapped out.
+pub(crate) fn private(
+    start: u64,
+    len: u64,
+    each: &mut impl FnMut(Run) -> SysResult<()>,
+) -> SysResult<()> {
+    // Not of a file (or shared memory), not the zero page, and either here or swapped.
+    let argument = ScanArgument {
+        category_inverted: IS_FILE | IS_ZERO_FRAME,
+        category_mask: IS_FILE | IS_ZERO_FRAME,
+        category_anyof_mask: IS_PRESENT | IS_SWAPPED,
+        ..Default::default()
+    };
+    match scan(start, start + len, argument, each) {
+        Err(Errno::ENOTTY) => private_by_map(start, start + len, each),
+        result => result,
+    }
+}
+
+/// How many pages of a range are in memory.
+pub(crate) fn resident(start: u64, len: u64) -> SysResult {
+    let argument = ScanArgument {
+        category_mask: IS_PRESENT,
+        ..Default::default()
+    };
+    let mut pages = 0;
+    let mut count = |(from, to): Run| {
+        pages += (to - from) / sys::PAGE;
+        Ok(())
+    };
+    match scan(start, start + len, argument, &mut count) {
+        Err(Errno::ENOTTY) => walk(start, start + len, |entry| entry >> 63 & 1 == 1, &mut count)?,
+        result => result?,
+    }
+    Ok(pages)
+}
+
+fn scan(
+    mut start: u64,
+    end: u64,
+    mut argument: ScanArgument,
+    each: &mut impl FnMut(Run) -> SysResult<()>,
+) -> SysResult<()> {
+    let mut regions = [PageRegion::default(); BATCH];
+    argument.size = size_of::<ScanArgument>() as u64;
+    argument.vec = regions.as_mut_ptr() as u64;
+    argument.vec_len = BATCH as u64;
+    while start < end {
+        (argument.start, argument.end) = (start, end);
+        // SAFETY: the argument names a buffer of ours of the size it says, and a range to look at.
+        let found =
+            unsafe { libc::ioctl(page_map()?.as_raw_fd(), PAGEMAP_SCAN, &raw mut argument) };
+        let found = usize::try_from(found).map_err(|_| sys::last_error())?;
+        for region in &regions[..found.min(BATCH)] {
+            each((region.start, region.end))?;
+        }
+        if argument.walk_end <= start {
+            return Err(Errno::EIO);
+        }
+        start = argument.walk_end;
+    }
+    Ok(())
+}
+
+fn private_by_map(
+    start: u64,
+    end: u64,
+    each: &mut impl FnMut(Run) -> SysResult<()>,
+) -> SysResult<()> {
+    // Bit 63 present, 62 swapped, 61 of a file or shared memory. A zero page looks private; its copy costs a page.
+    let is_private = |entry: u64| entry >> 62 != 0 && entry >> 61 & 1 == 0;
+    walk(start, end, is_private, each)
+}
+
+/// Reads the page map entry by entry.
+fn walk(
+    start: u64,
+    end: u64,
+    wanted: impl Fn(u64) -> bool,
+    each: &mut impl FnMut(Run) -> SysResult<()>,
+) -> SysResult<()> {
+    let mut buffer = vec![0; 64 << 10];
+    let mut run: Option<Run> = None;
+    let mut address = start;
+    while address < end {
+        let pages = ((end - address) / sys::PAGE).min(buffer.len() as u64 / 8) as usize;
+        let bytes = &mut buffer[..pages * 8];
+        page_map()?
+            .read_exact_at(bytes, address / sys::PAGE * 8)
+            .map_err(|error| Errno::new(error.raw_os_error().unwrap_or(0)))?;
+        for entry in bytes.as_chunks::<8>().0 {
+            let next = address + sys::PAGE;
+            if wanted(u64::from_ne_bytes(*entry)) {
+                run = Some((run.map_or(address, |(from, _)| from), next));
+            } else if let Some(run) = run.take() {
+                each(run)?;
+            }
+            address = next;
+        }
+    }
+    run.map_or(Ok(()), each)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four pages: untouched, written, read only, written.
+    #[test]
+    fn both_ways_agree() {
+        let start = sys::allocate(4 * sys::PAGE).unwrap();
+        for (page, write) in [(1, true), (2, false), (3, true)] {
+            let place = (start + page * sys::PAGE) as *mut u8;
+            // SAFETY: memory of this test.
+            unsafe {
+                if write {
+                    place.write_volatile(1);
+                } else {
+                    place.read_volatile();
+                }
+            }
+        }
+        let mut runs = Vec::new();
+        private(start, 4 * sys::PAGE, &mut |run| {
+            runs.push(((run.0 - start) / sys::PAGE, (run.1 - start) / sys::PAGE));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(runs, [(1, 2), (3, 4)]);
+        let mut by_map = Vec::new();
+        private_by_map(start, start + 4 * sys::PAGE, &mut |run| {
+            by_map.push(run);
+            Ok(())
+        })
+        .unwrap();
+        let end = by_map.last().map(|run| run.1);
+        assert_eq!(end, Some(start + 4 * sys::PAGE));
+        // SAFETY: memory of this test.
+        unsafe { sys::munmap(start, 4 * sys::PAGE) };
+    }
+}

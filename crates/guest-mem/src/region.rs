@@ -1,0 +1,377 @@
+//! The personality's region: one file in memory, mapped once here and in the guest's every window.
+//!
+//! The guest writes to it while the monitor reads, so no Rust reference to its contents is made but to
+//! atomics: bytes are copied volatilely, and what was copied is validated as a copy.
+#![allow(unsafe_code, reason = "memory that is shared with the guest")]
+
+use crate::physical::Physical;
+use crate::sys;
+use crate::tables::Tables;
+use cormus_hypercall::area::{Regs, Upcall, VcpuArea};
+use cormus_hypercall::layout::{
+    AREA_HEAD, AREA_SIZE, AREAS_OFFSET, CHUNK_SIZE, HEAP_OFFSET, REGION_BASE, REGION_SIZE_MAX,
+    VCPU_COUNT_MAX,
+};
+use cormus_linux_abi::{Errno, Pod, SysResult, as_bytes, as_bytes_mut};
+use std::mem::offset_of;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Unit in which the heap grows.
+const GROWTH: u64 = 2 << 20;
+
+/// The region of one machine.
+#[derive(Debug)]
+pub struct Region {
+    fd: OwnedFd,
+    host: u64,
+    /// End of the blob's read-only part, as an offset.
+    read_only_end: AtomicU64,
+    /// End of the heap, as an offset.
+    end: AtomicU64,
+    growing: Mutex<()>,
+}
+
+impl Region {
+    /// Makes the region with its first chunk.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn new(physical: &Physical, tables: &Tables) -> SysResult<Region> {
+        let fd = sys::memfd(c"region", REGION_SIZE_MAX)?;
+        let host = reserve_aligned(REGION_SIZE_MAX)?;
+        let region = Region {
+            fd,
+            host,
+            read_only_end: AtomicU64::new(0),
+            end: AtomicU64::new(HEAP_OFFSET),
+            growing: Mutex::new(()),
+        };
+        // SAFETY: the place was reserved for this just now.
+        unsafe {
+            sys::mmap_over(
+                host,
+                REGION_SIZE_MAX,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_NORESERVE,
+                region.fd.as_raw_fd(),
+                0,
+            )
+        }?;
+        region.add_chunk(physical, tables, 0)?;
+        Ok(region)
+    }
+
+    fn add_chunk(&self, physical: &Physical, tables: &Tables, offset: u64) -> SysResult<()> {
+        // SAFETY: the region is the guest's to read and write; the blob's part is protected in the host.
+        let guest = unsafe { physical.add(self.host + offset, CHUNK_SIZE) }?;
+        tables.map_region_chunk(physical, offset, guest)
+    }
+
+    /// The file behind the region, for mappings that show it in a window.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// End of what the guest may use, as an offset.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// Grows the heap; the offset of the new part.
+    ///
+    /// # Errors
+    /// `EINVAL` for a size that is no multiple of 2 MB, `ENOMEM` beyond what a region can hold.
+    pub fn grow(&self, physical: &Physical, tables: &Tables, len: u64) -> SysResult {
+        if len == 0 || !len.is_multiple_of(GROWTH) {
+            return Err(Errno::EINVAL);
+        }
+        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = self.end();
+        let end = start.checked_add(len).ok_or(Errno::ENOMEM)?;
+        if end > REGION_SIZE_MAX {
+            return Err(Errno::ENOMEM);
+        }
+        let mut chunk = start.next_multiple_of(CHUNK_SIZE);
+        while chunk < end {
+            if let Err(error) = self.add_chunk(physical, tables, chunk) {
+                // What was added stays usable: the heap ends there now.
+                self.end.store(chunk.max(start), Ordering::Release);
+                return Err(error);
+            }
+            chunk += CHUNK_SIZE;
+        }
+        self.end.store(end, Ordering::Release);
+        Ok(start)
+    }
+
+    /// Gives pages of the heap back to the host; they read as zero afterwards.
+    ///
+    /// # Errors
+    /// `EINVAL` for a range that is not whole pages of the heap.
+    pub fn discard(&self, address: u64, len: u64) -> SysResult<()> {
+        let offset = address.checked_sub(REGION_BASE).ok_or(Errno::EINVAL)?;
+        let end = offset.checked_add(len).ok_or(Errno::EINVAL)?;
+        let whole = offset.is_multiple_of(sys::PAGE) && len.is_multiple_of(sys::PAGE) && len > 0;
+        if !whole || offset < HEAP_OFFSET || end > self.end() {
+            return Err(Errno::EINVAL);
+        }
+        let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+        // SAFETY: frees pages of our own file; the guest asked for it.
+        let result = unsafe {
+            libc::fallocate(
+                self.fd.as_raw_fd(),
+                mode,
+                offset.cast_signed(),
+                len.cast_signed(),
+            )
+        };
+        if result < 0 {
+            return Err(sys::last_error());
+        }
+        Ok(())
+    }
+
+    /// Host address of a range that the guest named, if all of it may be accessed.
+    ///
+    /// # Errors
+    /// `EFAULT` outside of the region, in a guard page, or for a write to the blob's read-only part.
+    pub fn host_range(&self, address: u64, len: u64, write: bool) -> SysResult {
+        let offset = address.checked_sub(REGION_BASE).ok_or(Errno::EFAULT)?;
+        let end = offset.checked_add(len).ok_or(Errno::EFAULT)?;
+        if end > self.end() {
+            return Err(Errno::EFAULT);
+        }
+        if write && len > 0 && offset < self.read_only_end.load(Ordering::Relaxed) {
+            return Err(Errno::EFAULT);
+        }
+        if offset < HEAP_OFFSET && len > 0 && touches_guard(offset, end) {
+            return Err(Errno::EFAULT);
+        }
+        Ok(self.host + offset)
+    }
+
+    /// Copies bytes out of the region.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn read_bytes(&self, address: u64, bytes: &mut [u8]) -> SysResult<()> {
+        let host = self.host_range(address, bytes.len() as u64, false)? as *const u8;
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            // SAFETY: inside the range that was checked; the region stays mapped as long as `self`.
+            *byte = unsafe { host.add(index).read_volatile() };
+        }
+        Ok(())
+    }
+
+    /// Copies bytes into the region.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn write_bytes(&self, address: u64, bytes: &[u8]) -> SysResult<()> {
+        let host = self.host_range(address, bytes.len() as u64, true)? as *mut u8;
+        // SAFETY: inside the range that was checked and writable; nothing in Rust refers to it, and a
+        // guest that reads it meanwhile sees any mixture of old and new.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), host, bytes.len()) };
+        Ok(())
+    }
+
+    /// Copies a structure out of the region.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn read<T: Pod>(&self, address: u64) -> SysResult<T> {
+        let mut value = T::zeroed();
+        self.read_bytes(address, as_bytes_mut(&mut value))?;
+        Ok(value)
+    }
+
+    /// Copies a structure into the region.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn write<T: Pod>(&self, address: u64, value: &T) -> SysResult<()> {
+        self.write_bytes(address, as_bytes(value))
+    }
+
+    /// A word of the region.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is not aligned, `EFAULT` if it may not be written.
+    pub fn word(&self, address: u64) -> SysResult<&AtomicU32> {
+        if !address.is_multiple_of(4) {
+            return Err(Errno::EINVAL);
+        }
+        let host = self.host_range(address, 4, true)?;
+        // SAFETY: aligned, writable, mapped as long as `self`, and only accessed atomically from here.
+        Ok(unsafe { &*(host as *const AtomicU32) })
+    }
+
+    /// A double word of the region.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is not aligned, `EFAULT` if it may not be written.
+    pub fn double_word(&self, address: u64) -> SysResult<&AtomicU64> {
+        if !address.is_multiple_of(8) {
+            return Err(Errno::EINVAL);
+        }
+        let host = self.host_range(address, 8, true)?;
+        // SAFETY: as in `word`.
+        Ok(unsafe { &*(host as *const AtomicU64) })
+    }
+
+    /// vCPU `index`'s area.
+    #[must_use]
+    pub fn area(&self, index: u32) -> AreaRef<'_> {
+        assert!(index < VCPU_COUNT_MAX, "a vCPU's index is checked before");
+        AreaRef {
+            host: self.host + AREAS_OFFSET + u64::from(index) * AREA_SIZE,
+            region: self,
+        }
+    }
+
+    /// Makes the guard page of vCPU `index`'s area inaccessible.
+    ///
+    /// # Errors
+    /// The host's, when it has no memory for its own tables.
+    pub fn protect_guard(&self, index: u32) -> SysResult<()> {
+        let page = self.area(index).host + sys::PAGE;
+        // SAFETY: the page is part of the region, in which no reference lies.
+        unsafe { sys::mprotect(page, AREA_HEAD - sys::PAGE, libc::PROT_NONE) }
+    }
+
+    /// Makes the start of the region, where the blob's code lies, read-only for the guest.
+    ///
+    /// # Errors
+    /// The host's, when it has no memory for its own tables.
+    pub fn protect_image(&self, len: u64) -> SysResult<()> {
+        assert!(len <= AREAS_OFFSET && len.is_multiple_of(sys::PAGE));
+        self.read_only_end.store(len, Ordering::Relaxed);
+        // SAFETY: the range is part of the region, in which no reference lies.
+        unsafe { sys::mprotect(self.host, len, libc::PROT_READ) }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: no reference outlives `self`, and the machine that saw the memory runs no more.
+        unsafe { sys::munmap(self.host, REGION_SIZE_MAX) };
+    }
+}
+
+/// Whether a range before the heap touches a vCPU area's guard page.
+fn touches_guard(offset: u64, end: u64) -> bool {
+    let first = offset.max(AREAS_OFFSET);
+    if end <= first {
+        return false;
+    }
+    let within = (first - AREAS_OFFSET) % AREA_SIZE;
+    // From the first byte at most up to the guard page's start, or from its end to the next one's.
+    let room = if within < sys::PAGE {
+        sys::PAGE - within
+    } else if within < AREA_HEAD {
+        return true;
+    } else {
+        AREA_SIZE + sys::PAGE - within
+    };
+    end - first > room
+}
+
+/// A place in the host that is aligned to 1 GB, so that 2 MB pages of host and guest coincide.
+fn reserve_aligned(len: u64) -> SysResult {
+    const ALIGN: u64 = 1 << 30;
+    let start = sys::reserve(0, len + ALIGN)?;
+    let aligned = start.next_multiple_of(ALIGN);
+    if aligned > start {
+        // SAFETY: part of what was just reserved.
+        unsafe { sys::munmap(start, aligned - start) };
+    }
+    let rest = start + ALIGN - aligned;
+    if rest > 0 {
+        // SAFETY: part of what was just reserved.
+        unsafe { sys::munmap(aligned + len, rest) };
+    }
+    Ok(aligned)
+}
+
+/// The head of a vCPU's area in the region.
+#[derive(Clone, Copy, Debug)]
+pub struct AreaRef<'a> {
+    host: u64,
+    region: &'a Region,
+}
+
+impl<'a> AreaRef<'a> {
+    fn word(self, offset: usize) -> &'a AtomicU32 {
+        // SAFETY: an aligned word of the area, which is writable and mapped as long as the region.
+        unsafe { &*((self.host + offset as u64) as *const AtomicU32) }
+    }
+
+    /// [`VcpuArea::attention`].
+    #[must_use]
+    pub fn attention(self) -> &'a AtomicU32 {
+        self.word(offset_of!(VcpuArea, attention))
+    }
+
+    /// [`VcpuArea::kicked`].
+    #[must_use]
+    pub fn kicked(self) -> &'a AtomicU32 {
+        self.word(offset_of!(VcpuArea, kicked))
+    }
+
+    /// [`VcpuArea::state`].
+    #[must_use]
+    pub fn state(self) -> &'a AtomicU32 {
+        self.word(offset_of!(VcpuArea, state))
+    }
+
+    /// Counts of system calls and hypercalls, as the personality keeps them.
+    #[must_use]
+    pub fn counts(self) -> (u64, u64) {
+        let read = |offset: usize| {
+            // SAFETY: an aligned word of the area, which is mapped as long as the region.
+            unsafe { (*((self.host + offset as u64) as *const AtomicU64)).load(Ordering::Relaxed) }
+        };
+        (
+            read(offset_of!(VcpuArea, syscall_count)),
+            read(offset_of!(VcpuArea, hypercall_count)),
+        )
+    }
+
+    /// Guest-virtual end of the stack. The monitor's own computation, not the guest's word.
+    #[must_use]
+    pub fn stack_top(self) -> u64 {
+        REGION_BASE + (self.host - self.region.host) + AREA_SIZE
+    }
+
+    /// Prepares the head for the personality's first use of it.
+    pub fn initialize(self, index: u32) {
+        let put = |offset: usize, value: u64| {
+            // SAFETY: an aligned word of the area, which is mapped as long as the region.
+            unsafe { ((self.host + offset as u64) as *mut u64).write_volatile(value) };
+        };
+        put(offset_of!(VcpuArea, stack_top), self.stack_top());
+        self.word(offset_of!(VcpuArea, index))
+            .store(index, Ordering::Relaxed);
+    }
+
+    /// Writes the program's registers to the top of the stack, and why the personality is entered.
+    /// The frame's guest-virtual address.
+    #[must_use]
+    pub fn write_upcall(self, registers: &Regs, upcall: &Upcall) -> u64 {
+        let frame = AREA_SIZE - size_of::<Regs>() as u64;
+        let place = (self.host + frame) as *mut Regs;
+        // SAFETY: aligned, inside the area's stack, writable, and no reference to it exists.
+        unsafe { place.write_volatile(*registers) };
+        let place = (self.host + offset_of!(VcpuArea, upcall) as u64) as *mut Upcall;
+        // SAFETY: aligned, inside the area's head, writable, and no reference to it exists.
+        unsafe { place.write_volatile(*upcall) };
+        self.stack_top() - size_of::<Regs>() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! The memory calls of the host, with the addresses as numbers and errors as [`Errno`].
+#![allow(
+    unsafe_code,
+    reason = "calls of the host that change its address space"
+)]
+
+use cormus_linux_abi::{Errno, SysResult};
+use std::os::fd::RawFd;
+
+/// A private, inaccessible place that costs nothing.
+pub(crate) const RESERVED: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+
+pub(crate) const PAGE: u64 = 4096;
+
+pub(crate) fn last_error() -> Errno {
+    Errno::new(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+}
+
+fn check(result: i64) -> SysResult {
+    u64::try_from(result).map_err(|_| last_error())
+}
+
+/// Maps anew, anywhere or (with `MAP_FIXED_NOREPLACE`) at a free place.
+pub(crate) fn mmap(address: u64, len: u64, protection: i32, flags: i32, fd: RawFd) -> SysResult {
+    assert!(
+        flags & libc::MAP_FIXED == 0,
+        "replacing a mapping is mmap_over's"
+    );
+    // SAFETY: without MAP_FIXED nothing that exists is replaced.
+    let result = unsafe { libc::mmap(address as *mut _, len as usize, protection, flags, fd, 0) };
+    if result == libc::MAP_FAILED {
+        return Err(last_error());
+    }
+    Ok(result as u64)
+}
+
+/// Replaces what is mapped in a range of guest memory.
+///
+/// # Safety
+/// The range belongs to guest memory, to which no Rust reference exists.
+pub(crate) unsafe fn mmap_over(
+    address: u64,
+    len: u64,
+    protection: i32,
+    flags: i32,
+    fd: RawFd,
+    offset: u64,
+) -> SysResult<()> {
+    // SAFETY: the caller vouches for the range.
+    let result = unsafe {
+        libc::mmap(
+            address as *mut _,
+            len as usize,
+            protection,
+            flags | libc::MAP_FIXED,
+            fd,
+            offset.cast_signed(),
+        )
+    };
+    if result == libc::MAP_FAILED {
+        return Err(last_error());
+    }
+    Ok(())
+}
+
+/// Gives host memory back.
+///
+/// # Safety
+/// Nothing refers to the range any more, and no guest sees it.
+pub(crate) unsafe fn munmap(address: u64, len: u64) {
+    // SAFETY: the caller vouches for the range.
+    let result = unsafe { libc::munmap(address as *mut _, len as usize) };
+    assert_eq!(result, 0, "a mapping of ours can be unmapped");
+}
+
+/// # Safety
+/// The range belongs to guest memory, to which no Rust reference exists.
+pub(crate) unsafe fn mprotect(address: u64, len: u64, protection: i32) -> SysResult<()> {
+    // SAFETY: the caller vouches for the range.
+    check(unsafe { libc::mprotect(address as *mut _, len as usize, protection) }.into()).map(drop)
+}
+
+/// # Safety
+/// The range belongs to guest memory, to which no Rust reference exists.
+pub(crate) unsafe fn madvise(address: u64, len: u64, advice: i32) -> SysResult<()> {
+    // SAFETY: the caller vouches for the range.
+    check(unsafe { libc::madvise(address as *mut _, len as usize, advice) }.into()).map(drop)
+}
+
+/// Moves a mapping over another place.
+///
+/// # Safety
+/// Both ranges belong to guest memory, to which no Rust reference exists.
+pub(crate) unsafe fn mremap(old: u64, old_len: u64, new: u64, new_len: u64) -> SysResult<()> {
+    // SAFETY: the caller vouches for the ranges.
+    let result = unsafe {
+        libc::mremap(
+            old as *mut _,
+            old_len as usize,
+            new_len as usize,
+            libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED,
+            new as *mut libc::c_void,
+        )
+    };
+    if result == libc::MAP_FAILED {
+        return Err(last_error());
+    }
+    Ok(())
+}
+
+pub(crate) fn msync(address: u64, len: u64) -> SysResult<()> {
+    // SAFETY: writes file mappings back; changes no mapping and no memory.
+    check(unsafe { libc::msync(address as *mut _, len as usize, libc::MS_SYNC) }.into()).map(drop)
+}
+
+/// One byte per page into `vector`, an address that the kernel checks.
+///
+/// # Safety
+/// `vector` has `len / PAGE` bytes of guest memory.
+pub(crate) unsafe fn mincore(address: u64, len: u64, vector: u64) -> SysResult<()> {
+    // SAFETY: the kernel writes to `vector`, for which the caller vouches.
+    check(unsafe { libc::mincore(address as *mut _, len as usize, vector as *mut _) }.into())
+        .map(drop)
+}
+
+/// Copies between two places of this process through the kernel, so that a bad address is an error and not a fault.
+///
+/// # Safety
+/// `to` is guest memory.
+pub(crate) unsafe fn copy(from: u64, to: u64, len: u64) -> SysResult {
+    let local = libc::iovec {
+        iov_base: to as *mut _,
+        iov_len: len as usize,
+    };
+    let remote = libc::iovec {
+        iov_base: from as *mut _,
+        iov_len: len as usize,
+    };
+    // SAFETY: the kernel checks both ranges; the caller vouches that the target may be written.
+    check(unsafe {
+        libc::process_vm_readv(libc::getpid(), &raw const local, 1, &raw const remote, 1, 0)
+    } as i64)
+}
+
+/// A file in memory of this size, without any page yet.
+pub(crate) fn memfd(name: &std::ffi::CStr, len: u64) -> SysResult<std::os::fd::OwnedFd> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: the name is a C string.
+    let fd = check(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) }.into())?;
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::EMFILE)?;
+    // SAFETY: a new descriptor that nothing else owns.
+    let file = unsafe { std::fs::File::from_raw_fd(fd) };
+    file.set_len(len)
+        .map_err(|error| Errno::new(error.raw_os_error().unwrap_or(0)))?;
+    Ok(file.into())
+}
+
+/// Memory of this process for structures that the guest reads, zeroed.
+pub(crate) fn allocate(len: u64) -> SysResult {
+    mmap(
+        0,
+        len,
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+        -1,
+    )
+}
+
+/// An inaccessible place of this size that nothing else of the process will use.
+pub(crate) fn reserve(address: u64, len: u64) -> SysResult {
+    let fixed = if address == 0 {
+        0
+    } else {
+        libc::MAP_FIXED_NOREPLACE
+    };
+    let got = mmap(address, len, libc::PROT_NONE, RESERVED | fixed, -1)?;
+    if address != 0 && got != address {
+        // A kernel that does not know MAP_FIXED_NOREPLACE takes the address as a hint.
+        // SAFETY: just mapped, used by nobody.
+        unsafe { munmap(got, len) };
+        return Err(Errno::EEXIST);
+    }
+    Ok(got)
+}

@@ -1,0 +1,181 @@
+use super::*;
+use crate::physical::NoSlots;
+use cormus_hypercall::layout::REGION_BASE;
+use cormus_hypercall::map::protection::{READ, WRITE};
+
+struct Memory {
+    region: Region,
+    windows: Windows,
+    physical: Arc<Physical>,
+    /// Region address of a scratch buffer.
+    buffer: u64,
+}
+
+fn memory() -> Memory {
+    let physical = Arc::new(Physical::new(Arc::new(NoSlots)));
+    let tables = Arc::new(Tables::new(&physical).unwrap());
+    let region = Region::new(&physical, &tables).unwrap();
+    let buffer = REGION_BASE + region.grow(&physical, &tables, 2 << 20).unwrap();
+    let windows = Windows::new(Arc::clone(&physical), tables);
+    Memory {
+        region,
+        windows,
+        physical,
+        buffer,
+    }
+}
+
+fn anonymous(address: u64, len: u64, protection: u32) -> Mapping<'static> {
+    Mapping {
+        address,
+        len,
+        protection,
+        backing: Backing::Anonymous,
+        populate: false,
+    }
+}
+
+impl Memory {
+    fn put(&self, window: &Window, address: u64, text: &[u8]) -> SysResult {
+        self.region.write_bytes(self.buffer, text).unwrap();
+        window.write(address, self.buffer, text.len() as u64, &self.region)
+    }
+
+    fn get(&self, window: &Window, address: u64, len: usize) -> SysResult<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        let read = window.peek(address, &mut bytes)?;
+        bytes.truncate(read as usize);
+        Ok(bytes)
+    }
+}
+
+#[test]
+fn bad_ranges() {
+    let memory = memory();
+    let window = memory
+        .windows
+        .get(u64::from(memory.windows.create().unwrap()))
+        .unwrap();
+    let check = |address, len, expect| {
+        assert_eq!(
+            window.map(&anonymous(address, len, READ), &memory.region),
+            expect,
+            "{address:#x} + {len:#x}"
+        );
+        assert_eq!(window.unmap(address, len), expect);
+        assert_eq!(window.protect(address, len, 0), expect);
+    };
+    check(0x1000, 0x1000, Ok(()));
+    check(0x1001, 0x1000, Err(Errno::EINVAL));
+    check(0x1000, 0, Err(Errno::EINVAL));
+    check(0x1000, 1, Err(Errno::EINVAL));
+    check(WINDOW_SIZE, 0x1000, Err(Errno::EFAULT));
+    check(WINDOW_SIZE - 0x1000, 0x2000, Err(Errno::EFAULT));
+    check(u64::MAX - 0xfff, 0x1000, Err(Errno::EFAULT));
+    check(0x1000, u64::MAX - 0xfff, Err(Errno::EFAULT));
+    assert_eq!(window.advise(0x1000, 0x1000, 9), Err(Errno::EINVAL));
+    assert_eq!(memory.windows.get(1).err(), Some(Errno::EINVAL));
+    assert_eq!(memory.windows.get(u64::MAX).err(), Some(Errno::EINVAL));
+}
+
+#[test]
+fn map_protect_move() {
+    let memory = memory();
+    let window = memory
+        .windows
+        .get(u64::from(memory.windows.create().unwrap()))
+        .unwrap();
+    assert_eq!(memory.put(window, 0x1000, b"x"), Err(Errno::EFAULT));
+    window
+        .map(&anonymous(0x1000, 0x3000, READ | WRITE), &memory.region)
+        .unwrap();
+    assert_eq!(memory.put(window, 0x1000, b"hello"), Ok(5));
+    window.protect(0x1000, 0x1000, READ).unwrap();
+    assert_eq!(memory.put(window, 0x1000, b"x"), Err(Errno::EFAULT));
+    window.protect(0x1000, 0x1000, READ | WRITE).unwrap();
+    window.relocate(0x1000, 0x3000, 0x10_0000, 0x5000).unwrap();
+    assert_eq!(memory.get(window, 0x10_0000, 5).unwrap(), b"hello");
+    assert_eq!(memory.get(window, 0x1000, 5).err(), Some(Errno::EFAULT));
+    assert_eq!(window.usage(), Ok(4096));
+    window.unmap(0x10_0000, 0x5000).unwrap();
+    assert_eq!(window.usage(), Ok(0));
+}
+
+#[test]
+fn windows_are_reused() {
+    let memory = memory();
+    let first = u64::from(memory.windows.create().unwrap());
+    let window = memory.windows.get(first).unwrap();
+    window
+        .map(&anonymous(0, 0x1000, READ | WRITE), &memory.region)
+        .unwrap();
+    memory.put(window, 0, b"secret").unwrap();
+    let chunks = memory.physical.count();
+    window.enter();
+    assert_eq!(memory.windows.free(first), Err(Errno::EBUSY));
+    window.leave();
+    memory.windows.free(first).unwrap();
+    assert_eq!(memory.windows.free(first), Err(Errno::EINVAL));
+    assert_eq!(u64::from(memory.windows.create().unwrap()), first);
+    window
+        .map(&anonymous(0, 0x1000, READ | WRITE), &memory.region)
+        .unwrap();
+    assert_eq!(memory.get(window, 0, 6).unwrap(), [0; 6]);
+    assert_eq!(memory.physical.count(), chunks);
+    assert_eq!(memory.windows.count(), 1);
+}
+
+#[test]
+fn large_mappings_are_lazy() {
+    let memory = memory();
+    let window = memory
+        .windows
+        .get(u64::from(memory.windows.create().unwrap()))
+        .unwrap();
+    let before = memory.physical.count();
+    window
+        .map(&anonymous(0, 64 << 30, READ | WRITE), &memory.region)
+        .unwrap();
+    assert_eq!(memory.physical.count(), before);
+    assert!(window.touch(32 << 30));
+    assert_eq!(memory.physical.count(), before + 1);
+    assert!(!window.touch(100 << 30));
+    assert!(!window.touch(WINDOW_SIZE));
+}
+
+#[test]
+fn fork_copies_private_pages() {
+    let memory = memory();
+    let parent = memory
+        .windows
+        .get(u64::from(memory.windows.create().unwrap()))
+        .unwrap();
+    let child = memory
+        .windows
+        .get(u64::from(memory.windows.create().unwrap()))
+        .unwrap();
+    for window in [parent, child] {
+        window
+            .map(&anonymous(0, 0x20_0000, READ | WRITE), &memory.region)
+            .unwrap();
+    }
+    for page in [0, 5, 6, 100] {
+        memory.put(parent, page * 4096 + 7, b"page").unwrap();
+    }
+    parent.protect(0x5000, 0x1000, 0).unwrap();
+    child.protect(0x5000, 0x1000, 0).unwrap();
+    parent.protect(0x6000, 0x1000, READ).unwrap();
+    child.protect(0x6000, 0x1000, READ).unwrap();
+    assert_eq!(child.copy_private(parent, 0, 0x20_0000), Ok(4 * 4096));
+    memory.put(parent, 7, b"late").unwrap();
+    parent.protect(0x5000, 0x1000, READ).unwrap();
+    child.protect(0x5000, 0x1000, READ).unwrap();
+    for page in [0, 5, 6, 100] {
+        assert_eq!(
+            memory.get(child, page * 4096 + 7, 4).unwrap(),
+            b"page",
+            "{page}"
+        );
+    }
+    assert_eq!(child.usage(), Ok(4 * 4096));
+}

@@ -1,0 +1,80 @@
+//! One virtual machine: memory slots and vCPUs.
+#![allow(
+    unsafe_code,
+    reason = "a memory slot hands host memory to the guest by address"
+)]
+
+use crate::setup::VcpuSetup;
+use crate::vcpu::Vcpu;
+use kvm_bindings::{CpuId, kvm_userspace_memory_region};
+use kvm_ioctls::VmFd;
+
+/// A KVM call that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action}")]
+pub struct Error {
+    action: &'static str,
+    #[source]
+    source: std::io::Error,
+}
+
+impl Error {
+    pub(crate) fn new(action: &'static str, error: kvm_ioctls::Error) -> Error {
+        Error {
+            action,
+            source: std::io::Error::from_raw_os_error(error.errno()),
+        }
+    }
+
+    /// The error number that KVM gave.
+    #[must_use]
+    pub fn errno(&self) -> i32 {
+        self.source.raw_os_error().unwrap_or(libc::EIO)
+    }
+}
+
+/// One virtual machine.
+#[derive(Debug)]
+pub struct Vm {
+    fd: VmFd,
+    cpuid: CpuId,
+}
+
+impl Vm {
+    pub(crate) fn new(fd: VmFd, cpuid: CpuId) -> Vm {
+        Vm { fd, cpuid }
+    }
+
+    /// Shows `len` bytes of host memory at `host` to the guest, at guest-physical `guest`.
+    ///
+    /// # Errors
+    /// KVM's own: a slot number or a range that is in use, or no memory.
+    ///
+    /// # Safety
+    /// From now until the slot is removed or the machine is gone, nothing but what the guest may read
+    /// and write is mapped in `host .. host + len`.
+    pub unsafe fn set_slot(&self, slot: u32, guest: u64, host: u64, len: u64) -> Result<(), Error> {
+        let region = kvm_userspace_memory_region {
+            slot,
+            flags: 0,
+            guest_phys_addr: guest,
+            memory_size: len,
+            userspace_addr: host,
+        };
+        // SAFETY: the caller vouches for the range.
+        unsafe { self.fd.set_user_memory_region(region) }
+            .map_err(|error| Error::new("add guest memory", error))
+    }
+
+    /// Makes vCPU `index`, ready to run at CPL3.
+    ///
+    /// # Errors
+    /// KVM's own: an index in use or too high, or no memory.
+    pub fn create_vcpu(&self, index: u32, setup: &VcpuSetup) -> Result<Vcpu, Error> {
+        let fd = self
+            .fd
+            .create_vcpu(u64::from(index))
+            .map_err(|error| Error::new("create a virtual processor", error))?;
+        setup.apply(fd, &self.cpuid)
+    }
+}
