@@ -155,11 +155,11 @@ pub struct Fixup {
     pub resume: u64,
 }
 
-// SAFETY: integers only, in an order without padding (checked below).
 #[allow(
     unsafe_code,
     reason = "plain structure that crosses the interface as bytes"
 )]
+// SAFETY: integers only, in an order without padding (checked below).
 unsafe impl cormus_linux_abi::Pod for Fixup {}
 const _: () = assert!(size_of::<Fixup>() == 3 * 8);
 
@@ -195,10 +195,10 @@ pub struct BlobHeader {
     pub fixups: [Fixup; FIXUP_COUNT_MAX],
 }
 
-// SAFETY: integers only, in an order without padding (checked below).
 #[allow(
     unsafe_code,
     reason = "plain structure that crosses the interface as bytes"
 )]
+// SAFETY: integers only, in an order without padding (checked below).
 unsafe impl cormus_linux_abi::Pod for BlobHeader {}
 const _: () = assert!(size_of::<BlobHeader>() == 12 * 8 + 8 * 24);

@@ -121,11 +121,11 @@ pub struct Address {
     pub bytes: [u8; 16],
 }
 
-// SAFETY: integers only, in an order without padding (checked below).
 #[allow(
     unsafe_code,
     reason = "plain structure that crosses the interface as bytes"
 )]
+// SAFETY: integers only, in an order without padding (checked below).
 unsafe impl cormus_linux_abi::Pod for Address {}
 const _: () = assert!(size_of::<Address>() == 2 * 2 + 4 + 16);
 
@@ -141,10 +141,10 @@ pub struct Datagram {
     pub address: Address,
 }
 
-// SAFETY: integers only, in an order without padding (checked below).
 #[allow(
     unsafe_code,
     reason = "plain structure that crosses the interface as bytes"
 )]
+// SAFETY: integers only, in an order without padding (checked below).
 unsafe impl cormus_linux_abi::Pod for Datagram {}
 const _: () = assert!(size_of::<Datagram>() == 2 * 4 + 24);

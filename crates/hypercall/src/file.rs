@@ -145,11 +145,11 @@ pub struct NameRequest {
     pub b: u64,
 }
 
-// SAFETY: integers only, in an order without padding (checked below).
 #[allow(
     unsafe_code,
     reason = "plain structure that crosses the interface as bytes"
 )]
+// SAFETY: integers only, in an order without padding (checked below).
 unsafe impl cormus_linux_abi::Pod for NameRequest {}
 const _: () = assert!(size_of::<NameRequest>() == 2 * 4 + 9 * 8);
 
@@ -166,10 +166,10 @@ pub struct FsStat {
     pub block_size: u64,
 }
 
-// SAFETY: integers only, in an order without padding (checked below).
 #[allow(
     unsafe_code,
     reason = "plain structure that crosses the interface as bytes"
 )]
+// SAFETY: integers only, in an order without padding (checked below).
 unsafe impl cormus_linux_abi::Pod for FsStat {}
 const _: () = assert!(size_of::<FsStat>() == 6 * 8);

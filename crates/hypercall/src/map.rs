@@ -51,11 +51,11 @@ pub struct MapRequest {
     pub reserved: u32,
 }
 
-// SAFETY: integers only, in an order without padding (checked below).
 #[allow(
     unsafe_code,
     reason = "plain structure that crosses the interface as bytes"
 )]
+// SAFETY: integers only, in an order without padding (checked below).
 unsafe impl cormus_linux_abi::Pod for MapRequest {}
 const _: () = assert!(size_of::<MapRequest>() == 4 * 8 + 6 * 4);
 
