@@ -54,6 +54,8 @@ pub(crate) enum Command {
     Kill(KillArgs),
     /// Say whether this host can run machines, and what to do where it cannot
     Doctor,
+    /// Print which system calls programs may use, and how much of each
+    Syscalls,
     /// Print completions for a shell
     Completions {
         /// The shell to print them for

@@ -15,6 +15,7 @@ mod ps;
 mod registry;
 mod run;
 mod spec;
+mod syscalls;
 mod values;
 
 use args::{Cli, Command};
@@ -40,6 +41,7 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Logs(args) => logs::logs(&args),
         Command::Kill(args) => kill::kill(&args),
         Command::Doctor => doctor::doctor(),
+        Command::Syscalls => syscalls::syscalls(),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "cormus", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

@@ -51,7 +51,7 @@ fn rough(duration: Duration) -> String {
 }
 
 /// Columns as wide as their widest cell, the last one as it is.
-fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
+pub(crate) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     let mut text = String::new();
     for row in rows {
         for (column, cell) in row.iter().enumerate() {
