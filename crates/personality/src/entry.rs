@@ -7,10 +7,9 @@
     reason = "assembly, and the functions and area that it shares with Rust"
 )]
 
-use crate::hypercall::hypercall;
 use core::arch::{asm, global_asm};
 use cormus_hypercall::area::{Regs, USER_CS, USER_SS, VcpuArea};
-use cormus_hypercall::{Call, PORT, layout};
+use cormus_hypercall::{PORT, layout};
 
 global_asm!(
     include_str!("macros.s"),
@@ -46,24 +45,7 @@ pub fn xmm_address() -> u64 {
     area().stack_top - size_of::<Regs>() as u64 - XMM_SIZE
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn cormus_syscall(_regs: &mut Regs) {}
-
-#[unsafe(no_mangle)]
-extern "C" fn cormus_upcall(_regs: &mut Regs) {}
-
-#[unsafe(no_mangle)]
-extern "C" fn cormus_attention(_regs: &mut Regs) {}
-
-#[unsafe(no_mangle)]
-extern "C" fn cormus_thread_start(_regs: &mut Regs) {}
-
-#[unsafe(no_mangle)]
-extern "C" fn cormus_boot(_regs: &mut Regs) {
-    let text = "personality: boots";
-    hypercall(
-        Call::Log,
-        [2, text.as_ptr() as u64, text.len() as u64, 0, 0],
-    );
-    hypercall(Call::MachineExit, [0; 5]);
-}
+#[cfg(not(test))]
+mod handlers;
+#[cfg(test)]
+mod tests;
