@@ -4,7 +4,7 @@ use cormus_hypercall::area::{BLOB_MAGIC, FIXUP_COUNT_MAX};
 use cormus_hypercall::layout::{IMAGE_SIZE_MAX, REGION_BASE, VDSO_SIZE_MAX};
 use cormus_hypercall::{PORT, VERSION};
 use cormus_personality_image::{ELF_PATH, IMAGE, VDSO, symbol};
-use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic};
+use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic, OpAccess};
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{Endianness, Object as _, ObjectSection as _, ObjectSymbol as _, elf};
 
@@ -59,22 +59,21 @@ fn header_names_what_the_monitor_needs() {
 }
 
 #[test]
-fn way_out_ends_in_iretq_and_writes_nothing() {
+fn way_out_ends_in_iretq_and_writes_nothing_but_flags() {
     let [start, end] = [word(7), word(8)];
     let instructions: Vec<_> = decode(start, end).collect();
     let last = instructions.last().expect("the way out has instructions");
     assert_eq!((last.mnemonic(), last.next_ip()), (Mnemonic::Iretq, end));
     let mut factory = iced_x86::InstructionInfoFactory::new();
-    for instruction in &instructions[..instructions.len() - 1] {
+    let mut writes = Vec::new();
+    for instruction in &instructions {
         let info = factory.info(instruction);
-        for memory in info.used_memory() {
-            assert_eq!(
-                memory.access(),
-                iced_x86::OpAccess::Read,
-                "{instruction:?} must not write: the way out may be begun again"
-            );
+        let memory = info.used_memory().iter();
+        if memory.clone().any(|used| used.access() != OpAccess::Read) {
+            writes.push(instruction.mnemonic());
         }
     }
+    assert_eq!(writes, [Mnemonic::Push], "the way out may be begun again");
 }
 
 #[test]

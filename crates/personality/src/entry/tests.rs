@@ -31,8 +31,11 @@ fn saw(name: &'static str, regs: &Regs) {
 extern "C" fn cormus_syscall(regs: &mut Regs) {
     saw("syscall", regs);
     regs.rax = 0x1234_5678_9abc_def0;
-    if regs.orig_rax == WITH_ATTENTION {
-        area().attention.store(1, Ordering::SeqCst);
+    match regs.orig_rax {
+        WITH_ATTENTION => area().attention.store(1, Ordering::SeqCst),
+        WITH_OTHER_RCX => regs.rcx = OTHER,
+        WITH_OTHER_R11 => regs.r11 = OTHER,
+        _ => {}
     }
 }
 
@@ -58,6 +61,10 @@ extern "C" fn cormus_boot(regs: &mut Regs) {
 }
 
 const WITH_ATTENTION: u64 = 77;
+const WITH_OTHER_RCX: u64 = 78;
+const WITH_OTHER_R11: u64 = 79;
+/// What rcx or r11 becomes in a frame that is no system call's any more.
+const OTHER: u64 = 0x5555;
 /// Number of the call of the other tests.
 const PLAIN: u64 = 39;
 
@@ -150,7 +157,8 @@ unsafe extern "C" {
 
 /// Gives the calling thread an area, as the monitor does.
 fn take_area() {
-    let layout = Layout::from_size_align(layout::AREA_SIZE as usize, 4096).expect("an area has a layout");
+    let layout =
+        Layout::from_size_align(layout::AREA_SIZE as usize, 4096).expect("an area has a layout");
     // SAFETY: the layout is not empty. Never freed: gs points at it as long as the thread lives.
     let address = unsafe { alloc_zeroed(layout) } as u64;
     let area = VcpuArea {
@@ -173,7 +181,10 @@ fn take_area() {
 }
 
 fn pattern(rax: u64) -> Image {
-    let mut image = Image { flags: 0x246, ..Image::default() };
+    let mut image = Image {
+        flags: 0x246,
+        ..Image::default()
+    };
     for (index, slot) in image.general.iter_mut().enumerate() {
         *slot = 0x1111_1111_1111_1111 * (index as u64 + 1);
     }
@@ -187,7 +198,10 @@ fn pattern(rax: u64) -> Image {
 fn check(rax: u64, flags: u64, expect: &[&str]) {
     take_area();
     SEEN.set(Vec::new());
-    let before = Image { flags, ..pattern(rax) };
+    let before = Image {
+        flags,
+        ..pattern(rax)
+    };
     let mut image = before;
     // SAFETY: the image is valid for reads and writes, and the thread has an area.
     unsafe { cormus_test_enter(&mut image) };
@@ -196,15 +210,28 @@ fn check(rax: u64, flags: u64, expect: &[&str]) {
     assert_eq!(names, expect);
     let regs = seen[0].1;
     assert_eq!(regs.orig_rax, rax);
-    assert_eq!([regs.rdi, regs.rsi, regs.rdx], [before.general[4], before.general[3], before.general[2]]);
-    assert_eq!([regs.r10, regs.r8, regs.r9], [before.general[9], before.general[7], before.general[8]]);
-    assert_eq!([regs.r15, regs.r14, regs.r13, regs.r12], [14, 13, 12, 11].map(|index| before.general[index]));
+    assert_eq!(
+        [regs.rdi, regs.rsi, regs.rdx],
+        [before.general[4], before.general[3], before.general[2]]
+    );
+    assert_eq!(
+        [regs.r10, regs.r8, regs.r9],
+        [before.general[9], before.general[7], before.general[8]]
+    );
+    assert_eq!(
+        [regs.r15, regs.r14, regs.r13, regs.r12],
+        [14, 13, 12, 11].map(|index| before.general[index])
+    );
     assert_eq!([regs.cs, regs.ss, regs.rflags], [USER_CS, USER_SS, flags]);
     assert_eq!([regs.rcx, regs.r11], [regs.rip, flags]);
     let mut expected = before;
     expected.general[RAX] = 0x1234_5678_9abc_def0;
-    expected.general[RCX] = regs.rip;
-    expected.general[R11] = flags;
+    expected.general[RCX] = if rax == WITH_OTHER_RCX {
+        OTHER
+    } else {
+        regs.rip
+    };
+    expected.general[R11] = if rax == WITH_OTHER_R11 { OTHER } else { flags };
     assert_eq!(image, expected);
 }
 
@@ -213,6 +240,12 @@ fn a_call_changes_what_linux_changes() {
     check(PLAIN, 0x246, &["syscall"]);
     // Carry, sign, overflow and direction come back.
     check(PLAIN, 0xe87, &["syscall"]);
+}
+
+#[test]
+fn any_registers_can_be_given() {
+    check(WITH_OTHER_RCX, 0xe87, &["syscall"]);
+    check(WITH_OTHER_R11, 0xe87, &["syscall"]);
 }
 
 #[test]
