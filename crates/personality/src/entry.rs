@@ -46,6 +46,6 @@ pub fn xmm_address() -> u64 {
 }
 
 #[cfg(not(test))]
-mod handlers;
+pub mod handlers;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

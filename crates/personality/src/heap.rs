@@ -1,85 +1,79 @@
-//! The heap: `dlmalloc` over blocks by which the region grows.
-#![allow(
-    unsafe_code,
-    reason = "a global allocator hands out raw memory, and its lock guards a cell"
-)]
+//! The heap: `dlmalloc` over page frames of the region.
+#![allow(unsafe_code, reason = "a global allocator hands out raw memory")]
 
-use crate::hypercall::hypercall;
 use core::alloc::{GlobalAlloc, Layout};
-use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, Ordering};
-use cormus_hypercall::Call;
-use cormus_hypercall::layout::REGION_BASE;
-use cormus_linux_abi::Errno;
+use cormus_linux::frames;
+use cormus_linux::sync::SpinLock;
+use cormus_linux_abi::PAGE_SIZE;
 use dlmalloc::Dlmalloc;
 
-/// Unit in which the region grows.
-const BLOCK_SIZE: usize = 2 << 20;
+/// Frames of a block; runs of more than half of one are a whole number of blocks.
+const BLOCK_FRAMES: usize = 512;
+
+/// Least number of bytes that the heap takes from the frames at once.
+const GRANULARITY: usize = 256 << 10;
 
 #[cfg_attr(cormus_blob, global_allocator)]
-#[cfg_attr(not(cormus_blob), allow(dead_code))]
-static HEAP: Heap = Heap {
-    held: AtomicBool::new(false),
-    inner: UnsafeCell::new(Dlmalloc::new_with_allocator(Region)),
-};
+#[cfg_attr(
+    not(cormus_blob),
+    allow(dead_code, reason = "the host has its own heap")
+)]
+static HEAP: Heap = Heap(SpinLock::new(const { heap() }));
 
-struct Heap {
-    held: AtomicBool,
-    inner: UnsafeCell<Dlmalloc<Region>>,
+const fn heap() -> Dlmalloc<Frames> {
+    let mut heap = Dlmalloc::new_with_allocator(Frames);
+    assert!(heap.set_granularity(GRANULARITY));
+    heap
 }
 
-// SAFETY: `inner` is reached through `Heap::with` alone, which admits one thread at a time.
-unsafe impl Sync for Heap {}
-
-impl Heap {
-    fn with<T>(&self, action: impl FnOnce(&mut Dlmalloc<Region>) -> T) -> T {
-        while self.held.swap(true, Ordering::Acquire) {
-            core::hint::spin_loop();
-        }
-        // SAFETY: `held` was open and is now ours.
-        let result = action(unsafe { &mut *self.inner.get() });
-        self.held.store(false, Ordering::Release);
-        result
-    }
-}
+struct Heap(SpinLock<Dlmalloc<Frames>>);
 
 // SAFETY: dlmalloc gives out disjoint blocks of the asked size and alignment, and the lock serializes it.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: dlmalloc takes any size and any power of two.
-        self.with(|heap| unsafe { heap.malloc(layout.size(), layout.align()) })
+        unsafe { self.0.lock().malloc(layout.size(), layout.align()) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as above.
-        self.with(|heap| unsafe { heap.calloc(layout.size(), layout.align()) })
+        unsafe { self.0.lock().calloc(layout.size(), layout.align()) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: the caller passes a block of ours with the layout it was asked with.
-        self.with(|heap| unsafe { heap.free(block, layout.size(), layout.align()) });
+        unsafe { self.0.lock().free(block, layout.size(), layout.align()) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // SAFETY: as above.
-        self.with(|heap| unsafe { heap.realloc(block, layout.size(), layout.align(), size) })
+        unsafe {
+            self.0
+                .lock()
+                .realloc(block, layout.size(), layout.align(), size)
+        }
     }
 }
 
 /// Where dlmalloc gets its memory.
-struct Region;
+struct Frames;
 
-// SAFETY: what a hypercall adds to the region belongs to nobody else and stays.
-unsafe impl dlmalloc::Allocator for Region {
+/// Frames for `bytes`, rounded up as the frame allocator would.
+fn frame_count(bytes: usize) -> usize {
+    let count = bytes.div_ceil(PAGE_SIZE as usize);
+    if count > BLOCK_FRAMES / 2 {
+        count.next_multiple_of(BLOCK_FRAMES)
+    } else {
+        count
+    }
+}
+
+// SAFETY: the frame allocator gives a run to one owner, and it stays until it is freed.
+unsafe impl dlmalloc::Allocator for Frames {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
-        let grown = size
-            .checked_next_multiple_of(BLOCK_SIZE)
-            .map_or(Err(Errno::ENOMEM), |size| {
-                let result = hypercall(Call::RegionGrow, [size as u64, 0, 0, 0, 0]);
-                Errno::from_return(result).map(|offset| (REGION_BASE + offset, size))
-            });
-        match grown {
-            Ok((address, size)) => (address as *mut u8, size, 0),
+        let count = frame_count(size);
+        match frames::allocate(count) {
+            Ok(address) => (address as *mut u8, count * PAGE_SIZE as usize, 0),
             Err(_) => (core::ptr::null_mut(), 0, 0),
         }
     }
@@ -92,19 +86,39 @@ unsafe impl dlmalloc::Allocator for Region {
         false
     }
 
-    fn free(&self, _: *mut u8, _: usize) -> bool {
-        false
-    }
-
-    fn can_release_part(&self, _: u32) -> bool {
-        false
-    }
-
-    fn allocates_zeros(&self) -> bool {
+    fn free(&self, block: *mut u8, size: usize) -> bool {
+        frames::free(block as u64, frame_count(size));
         true
     }
 
+    fn can_release_part(&self, _: u32) -> bool {
+        true
+    }
+
+    fn allocates_zeros(&self) -> bool {
+        false
+    }
+
     fn page_size(&self) -> usize {
-        4096
+        PAGE_SIZE as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(bytes: usize, expect: usize) {
+        assert_eq!(frame_count(bytes), expect, "{bytes} bytes");
+    }
+
+    #[test]
+    fn runs_are_of_the_sizes_that_frames_come_in() {
+        check(1, 1);
+        check(4096, 1);
+        check(4097, 2);
+        check(256 * 4096, 256);
+        check(256 * 4096 + 1, 512);
+        check(3 << 20, 1024);
     }
 }

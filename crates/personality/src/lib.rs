@@ -14,8 +14,11 @@
 extern crate std;
 
 pub mod entry;
+pub mod fpu;
 pub mod heap;
 pub mod hypercall;
 pub mod panic;
+pub mod platform;
+pub mod runtime;
 pub mod user;
 pub mod vdso;

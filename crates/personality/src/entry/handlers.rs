@@ -1,28 +1,32 @@
 //! What the assembly calls.
 #![allow(unsafe_code, reason = "functions that assembly calls by name")]
 
-use crate::hypercall::hypercall;
-use cormus_hypercall::Call;
+use crate::platform::BLOB;
 use cormus_hypercall::area::Regs;
+use cormus_linux::{entry, platform};
 
 #[unsafe(no_mangle)]
-extern "C" fn cormus_syscall(_regs: &mut Regs) {}
+extern "C" fn cormus_syscall(regs: &mut Regs) {
+    entry::syscall(regs);
+}
 
 #[unsafe(no_mangle)]
-extern "C" fn cormus_upcall(_regs: &mut Regs) {}
+extern "C" fn cormus_upcall(regs: &mut Regs) {
+    entry::upcall(regs);
+}
 
 #[unsafe(no_mangle)]
-extern "C" fn cormus_attention(_regs: &mut Regs) {}
+extern "C" fn cormus_attention(regs: &mut Regs) {
+    entry::attention(regs);
+}
 
 #[unsafe(no_mangle)]
-extern "C" fn cormus_thread_start(_regs: &mut Regs) {}
+extern "C" fn cormus_thread_start(regs: &mut Regs) {
+    entry::thread_start(regs);
+}
 
 #[unsafe(no_mangle)]
-extern "C" fn cormus_boot(_regs: &mut Regs) {
-    let text = "personality: boots";
-    hypercall(
-        Call::Log,
-        [2, text.as_ptr() as u64, text.len() as u64, 0, 0],
-    );
-    hypercall(Call::MachineExit, [0; 5]);
+extern "C" fn cormus_boot(regs: &mut Regs) {
+    platform::set_platform(&BLOB);
+    entry::boot(regs);
 }

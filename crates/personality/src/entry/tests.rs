@@ -156,7 +156,7 @@ unsafe extern "C" {
 }
 
 /// Gives the calling thread an area, as the monitor does.
-fn take_area() {
+pub(crate) fn take_area() {
     let layout =
         Layout::from_size_align(layout::AREA_SIZE as usize, 4096).expect("an area has a layout");
     // SAFETY: the layout is not empty. Never freed: gs points at it as long as the thread lives.
