@@ -31,6 +31,7 @@ pub mod frames;
 pub mod fs;
 pub mod host;
 pub mod io;
+pub mod ipc;
 pub mod kernel;
 pub mod mm;
 pub mod platform;
