@@ -29,7 +29,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "cormus-personality-image",
         ],
     ),
-    ("cormus-cli", &["cormus-linux", "cormus-machine"]),
+    (
+        "cormus-cli",
+        &["cormus-kvm", "cormus-linux", "cormus-machine"],
+    ),
     ("xtask", &[]),
 ];
 

@@ -1,13 +1,10 @@
 //! The questions, each a function that looks at the host and answers.
 
 use super::Answer;
+use cormus_kvm::{Kind, Kvm, OpenError};
 use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags};
 use rustix::process::Resource;
 use std::fs::OpenOptions;
-use std::io::ErrorKind;
-use std::path::Path;
-
-const KVM_DEVICE: &str = "/dev/kvm";
 
 /// futex_waitv, the youngest system call that a monitor needs, came with this version.
 const KERNEL_MIN: (u32, u32) = (5, 16);
@@ -20,9 +17,8 @@ const FILES_ADVISED: u64 = 4096;
 
 /// All answers, in the order in which a person would look.
 pub(super) fn answers() -> Vec<Answer> {
-    vec![
-        kvm_device(),
-        kvm_kind(),
+    let mut answers = kvm();
+    answers.extend([
         kernel(),
         memfd(),
         openat2(),
@@ -30,51 +26,46 @@ pub(super) fn answers() -> Vec<Answer> {
         open_files(),
         locked_memory(),
         map_count(),
-    ]
+    ]);
+    answers
 }
 
-fn kvm_device() -> Answer {
+/// Whether the device can be used and, if so, which kind of KVM it is.
+fn kvm() -> Vec<Answer> {
     let question = "KVM device";
-    match OpenOptions::new().read(true).write(true).open(KVM_DEVICE) {
-        Ok(_) => Answer::yes(question, format!("{KVM_DEVICE} can be opened")),
-        Err(error) if error.kind() == ErrorKind::NotFound => Answer::no(
-            question,
-            format!("{KVM_DEVICE} does not exist"),
+    let (found, remedy) = match Kvm::open() {
+        Ok(kvm) => {
+            let (vcpus, slots) = kvm.limits();
+            let found = format!("opens; a machine has up to {vcpus} CPUs and {slots} memory slots");
+            return vec![Answer::yes(question, found), kvm_kind()];
+        }
+        Err(OpenError::Missing) => (
+            "does not exist".to_owned(),
             "load the module kvm_intel or kvm_amd; on a virtual machine let its host offer nested virtualization",
         ),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Answer::no(
-            question,
-            format!("{KVM_DEVICE} cannot be opened: no permission"),
+        Err(OpenError::NoPermission) => (
+            "may not be opened".to_owned(),
             "join the group kvm (`sudo usermod -aG kvm $USER`) and log in again",
         ),
-        Err(error) => Answer::no(
-            question,
-            format!("{KVM_DEVICE} cannot be opened: {error}"),
+        Err(OpenError::Lacks { capability }) => (
+            format!("lacks {capability}"),
+            "use a kernel of 5.16 or later with KVM",
+        ),
+        Err(error @ OpenError::Open(_)) => (
+            format!("{:#}", anyhow::Error::from(error)),
             "see the kernel's log (`dmesg`)",
         ),
-    }
+    };
+    vec![Answer::no(question, found, remedy)]
 }
 
 /// Which module answers for KVM; the two kinds differ tenfold in the cost of an exit.
 fn kvm_kind() -> Answer {
-    let question = "KVM kind";
-    let loaded = |module: &str| Path::new("/sys/module").join(module).exists();
-    if loaded("kvm_pvm") {
-        return Answer::yes(
-            question,
-            "PVM (no hardware support; an exit costs some 25 µs)",
-        );
-    }
-    for module in ["kvm_intel", "kvm_amd"] {
-        if loaded(module) {
-            return Answer::yes(question, format!("hardware ({module})"));
-        }
-    }
-    Answer::limited(
-        question,
-        "unknown: neither kvm_pvm nor kvm_intel nor kvm_amd is loaded",
-        "nothing, when KVM is built into the kernel; otherwise load one of them",
-    )
+    let found = match Kvm::kind() {
+        Kind::Pvm => "PVM (no hardware support; an exit costs some 25 µs)",
+        Kind::Hardware => "hardware (an exit costs 1 to 2 µs)",
+    };
+    Answer::yes("KVM kind", found)
 }
 
 fn kernel() -> Answer {
