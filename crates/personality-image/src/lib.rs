@@ -6,6 +6,7 @@
 //! use cormus_personality_image::{IMAGE, symbol};
 //! let entry = u64::from_le_bytes(IMAGE[24..32].try_into().unwrap());
 //! assert_eq!(symbol(entry + 4), Some(("cormus_syscall_entry", 4)));
+//! assert_eq!(symbol(0x1000), None);
 //! ```
 
 use cormus_hypercall::layout::REGION_BASE;
@@ -35,5 +36,6 @@ pub fn symbol(address: u64) -> Option<(&'static str, u64)> {
         }
         found = Some((name, offset - start));
     }
-    found
+    // The last symbol is the end.
+    found.filter(|(name, _)| *name != "cormus_end")
 }

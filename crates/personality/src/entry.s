@@ -147,6 +147,7 @@ cormus_exit_attention:
     handle  cormus_attention
 
 # cormus_hypercall(a, b, c, d, e, number): the monitor preserves all registers but rax.
+# One byte is written, so that the I/O bitmap has to allow one port only.
 .globl cormus_hypercall
 .balign 16
 cormus_hypercall:
@@ -155,7 +156,7 @@ cormus_hypercall:
 .globl cormus_hypercall_restart
 cormus_hypercall_restart:
     nop
-    outl    %eax, ${port}
+    outb    %al, ${port}
 .globl cormus_hypercall_return
 cormus_hypercall_return:
     ret
