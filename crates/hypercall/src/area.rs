@@ -193,6 +193,8 @@ pub struct BlobHeader {
     pub fixup_count: u64,
     /// Code that may fault on the program's memory.
     pub fixups: [Fixup; FIXUP_COUNT_MAX],
+    /// Where a call through address 0 of a rewritten program arrives; read by the blob alone.
+    pub direct_entry: u64,
 }
 
 #[allow(
@@ -201,4 +203,4 @@ pub struct BlobHeader {
 )]
 // SAFETY: integers only, in an order without padding (checked below).
 unsafe impl cormus_linux_abi::Pod for BlobHeader {}
-const _: () = assert!(size_of::<BlobHeader>() == 12 * 8 + 8 * 24);
+const _: () = assert!(size_of::<BlobHeader>() == 13 * 8 + 8 * 24);

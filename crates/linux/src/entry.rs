@@ -13,7 +13,7 @@
 use crate::platform::platform;
 use crate::syscall::Context;
 use crate::task::{Task, current};
-use crate::{edges, mm, signal, syscall, task};
+use crate::{edges, mm, rewrite, signal, syscall, task};
 use core::sync::atomic::Ordering;
 use cormus_hypercall::area::{NOT_A_SYSCALL, Regs, reason};
 
@@ -31,6 +31,15 @@ pub fn syscall(regs: &mut Regs) {
             Ok(value) => value,
             Err(error) => signal::leave_with_error(task, context.regs, error),
         };
+    }
+}
+
+/// A program made a system call by the instruction itself: the place may be rewritten, so that its next call is cheap.
+pub fn trapped(regs: &mut Regs) {
+    let (number, return_address) = (regs.orig_rax, regs.rip);
+    syscall(regs);
+    if current().kernel.config.rewrite {
+        rewrite::consider(number, return_address);
     }
 }
 

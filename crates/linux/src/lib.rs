@@ -35,6 +35,7 @@ pub mod ipc;
 pub mod kernel;
 pub mod mm;
 pub mod platform;
+pub mod rewrite;
 pub mod signal;
 pub mod sync;
 pub mod syscall;

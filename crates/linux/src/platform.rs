@@ -97,6 +97,9 @@ pub trait Platform: Sync {
     /// Sets the base of `fs`.
     fn set_fs_base(&self, base: u64);
 
+    /// The page that a program whose system calls are rewritten needs at address 0: its region address.
+    fn sled_address(&self) -> u64;
+
     /// Marks the calling vCPU's area free and leaves; never touches the stack after the mark.
     fn vcpu_exit(&self) -> !;
 }

@@ -3,6 +3,7 @@
 use crate::{Result, read, write};
 use cormus_hypercall::area::{BLOB_MAGIC, BlobHeader, FIXUP_COUNT_MAX, Fixup};
 use cormus_hypercall::{VERSION, layout};
+use cormus_linux_abi::as_bytes;
 use object::read::elf::{ElfFile64, ProgramHeader as _};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, elf};
 use std::collections::BTreeMap;
@@ -11,8 +12,8 @@ use std::path::Path;
 
 type File<'a> = ElfFile64<'a, object::Endianness>;
 
-/// Names of the code ranges of `personality/src/user.s` that may fault: `cormus_user_NAME_begin`, `_end`, `_fault`.
-const FIXUPS: &[&str] = &["words", "bytes", "simple"];
+/// Names of the personality's code ranges that may fault on the program's memory: `cormus_user_NAME_begin`, `_end`, `_fault`.
+const FIXUPS: &[&str] = &["words", "bytes", "simple", "direct"];
 
 /// Writes `personality.bin`, the image with its header, and `personality.symbols`.
 pub(crate) fn write_blob(path: &Path, out: &Path) -> Result<()> {
@@ -29,9 +30,8 @@ pub(crate) fn write_blob(path: &Path, out: &Path) -> Result<()> {
         ));
     }
     let mut image = flatten(&file);
-    for (slot, word) in image.chunks_exact_mut(8).zip(header(&symbols)?) {
-        slot.copy_from_slice(&word.to_le_bytes());
-    }
+    let header = header(&symbols)?;
+    image[..size_of::<BlobHeader>()].copy_from_slice(as_bytes(&header));
     write(&out.join("personality.bin"), &image)?;
     write(&out.join("personality.symbols"), symbols.text().as_bytes())
 }
@@ -90,8 +90,7 @@ fn flatten(file: &File) -> Vec<u8> {
     image
 }
 
-/// The words of a [`BlobHeader`].
-fn header(symbols: &Symbols) -> Result<Vec<u64>> {
+fn header(symbols: &Symbols) -> Result<BlobHeader> {
     let mut fixups = [Fixup::default(); FIXUP_COUNT_MAX];
     for (slot, name) in fixups.iter_mut().zip(FIXUPS) {
         *slot = Fixup {
@@ -100,7 +99,7 @@ fn header(symbols: &Symbols) -> Result<Vec<u64>> {
             resume: symbols.address(&format!("cormus_user_{name}_fault"))?,
         };
     }
-    let header = BlobHeader {
+    Ok(BlobHeader {
         magic: BLOB_MAGIC,
         version: VERSION,
         read_only_end: symbols.address("cormus_read_only_end")?,
@@ -114,47 +113,8 @@ fn header(symbols: &Symbols) -> Result<Vec<u64>> {
         hypercall_return: symbols.address("cormus_hypercall_return")?,
         fixup_count: FIXUPS.len() as u64,
         fixups,
-    };
-    Ok(words(&header))
-}
-
-/// The header's fields in their order in memory. A field that is added there and not here fails to compile.
-fn words(header: &BlobHeader) -> Vec<u64> {
-    let BlobHeader {
-        magic,
-        version,
-        read_only_end,
-        syscall_entry,
-        upcall_entry,
-        boot_entry,
-        thread_entry,
-        exit_start,
-        exit_end,
-        hypercall_restart,
-        hypercall_return,
-        fixup_count,
-        fixups,
-    } = *header;
-    let mut words = vec![
-        magic,
-        version,
-        read_only_end,
-        syscall_entry,
-        upcall_entry,
-        boot_entry,
-        thread_entry,
-        exit_start,
-        exit_end,
-        hypercall_restart,
-        hypercall_return,
-        fixup_count,
-    ];
-    words.extend(
-        fixups
-            .iter()
-            .flat_map(|fixup| [fixup.start, fixup.end, fixup.resume]),
-    );
-    words
+        direct_entry: symbols.address("cormus_direct_entry")?,
+    })
 }
 
 /// The defined symbols by name.

@@ -24,16 +24,9 @@
     jmp     cormus_exit_start
 .endm
 
-# Target of `syscall`. On PVM it arrives at CPL3; on hardware KVM at CPL0, from where `sysretq` goes
-# on at CPL3: rcx says where, and r11 still holds the program's rflags.
-.globl cormus_syscall_entry
-.balign 64
-cormus_syscall_entry:
-    movq    %rcx, %gs:16
-    movl    %cs, %ecx
-    testb   $3, %cl
-    jz      cormus_syscall_cpl0
-cormus_syscall_cpl3:
+# Builds the frame of a system call and answers it. rsp is the program's, rcx and gs:16 hold the address to
+# return to, r11 the program's rflags.
+.macro answer handler
     movq    %rsp, %gs:8
     movq    %gs:0, %rsp
     pushq   ${user_ss}
@@ -59,12 +52,46 @@ cormus_syscall_cpl3:
     pushq   %r15
     subq    $264, %rsp
     store_xmm %rsp
-    handle  cormus_syscall
+    handle  \handler
+.endm
+
+# Target of `syscall`. On PVM it arrives at CPL3; on hardware KVM at CPL0, from where `sysretq` goes
+# on at CPL3: rcx says where, and r11 still holds the program's rflags.
+.globl cormus_syscall_entry
+.balign 64
+cormus_syscall_entry:
+    movq    %rcx, %gs:16
+    movl    %cs, %ecx
+    testb   $3, %cl
+    jz      cormus_syscall_cpl0
+cormus_syscall_cpl3:
+    answer  cormus_syscall
 
 .balign 16
 cormus_syscall_cpl0:
     leaq    cormus_syscall_cpl3(%rip), %rcx
     sysretq
+
+# A rewritten site called the sled: the return address is on the program's stack. Where that stack has
+# vanished meanwhile, the program goes on at 0 and faults as it would have at its next push.
+.globl cormus_direct_entry
+.balign 64
+cormus_direct_entry:
+.globl cormus_user_direct_begin
+cormus_user_direct_begin:
+    popq    %rcx
+    pushfq
+    popq    %r11
+.globl cormus_user_direct_end
+cormus_user_direct_end:
+cormus_direct_known:
+    movq    %rcx, %gs:16
+    answer  cormus_direct
+.globl cormus_user_direct_fault
+cormus_user_direct_fault:
+    xorl    %ecx, %ecx
+    movl    $0x202, %r11d
+    jmp     cormus_direct_known
 
 # The monitor wrote Regs and Upcall and set rsp on the frame.
 .globl cormus_upcall_entry
@@ -160,3 +187,22 @@ cormus_hypercall_restart:
 .globl cormus_hypercall_return
 cormus_hypercall_return:
     ret
+
+# The page that is mapped at address 0 of programs whose `syscall`s are rewritten into `call *%rax`. A call
+# lands at the byte of its number and from any byte runs to the end, in few steps: each group of 15 bytes is
+# one long nop, whatever byte it is entered at, and a jump whose distance, taken for an instruction, is a
+# prefix of the next nop. Numbers that lie in the exit itself (from 645 on) are none of Linux.
+.section .text.cormus_sled, "ax", @progbits
+.balign 4096
+.globl cormus_sled
+cormus_sled:
+.rept 35
+    .byte   0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x90
+    .byte   0xeb, 0x66
+.endr
+.rept 8
+    .byte   0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x90
+.endr
+    movabsq ${direct_address}, %r11
+    jmpq    *(%r11)
+.balign 4096, 0xcc

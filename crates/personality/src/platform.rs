@@ -130,6 +130,10 @@ impl Platform for Blob {
         unsafe { asm!("wrfsbase {}", in(reg) base, options(nomem, nostack, preserves_flags)) };
     }
 
+    fn sled_address(&self) -> u64 {
+        entry::sled_address()
+    }
+
     fn vcpu_exit(&self) -> ! {
         // The monitor marks the area free when the vCPU has left for good, so nothing may follow; a call that returns
         // is made again.

@@ -13,7 +13,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "cormus-personality",
         &["cormus-hypercall", "cormus-linux", "cormus-linux-abi"],
     ),
-    ("cormus-personality-image", &["cormus-hypercall"]),
+    (
+        "cormus-personality-image",
+        &["cormus-hypercall", "cormus-linux-abi"],
+    ),
     ("cormus-kvm", &[]),
     (
         "cormus-guest-mem",

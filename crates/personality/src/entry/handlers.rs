@@ -7,6 +7,11 @@ use cormus_linux::{entry, platform};
 
 #[unsafe(no_mangle)]
 extern "C" fn cormus_syscall(regs: &mut Regs) {
+    entry::trapped(regs);
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn cormus_direct(regs: &mut Regs) {
     entry::syscall(regs);
 }
 

@@ -40,6 +40,12 @@ extern "C" fn cormus_syscall(regs: &mut Regs) {
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn cormus_direct(regs: &mut Regs) {
+    saw("direct", regs);
+    regs.rax = 0x1234_5678_9abc_def0;
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn cormus_attention(regs: &mut Regs) {
     saw("attention", regs);
     area().attention.store(0, Ordering::SeqCst);
@@ -67,6 +73,9 @@ const WITH_OTHER_R11: u64 = 79;
 const OTHER: u64 = 0x5555;
 /// Number of the call of the other tests.
 const PLAIN: u64 = 39;
+
+/// rcx of an image that is to enter by a call, as from a rewritten site.
+const BY_CALL: u64 = u64::MAX;
 
 /// Index of rax in [`Image::general`].
 const RAX: usize = 0;
@@ -113,8 +122,15 @@ global_asm!(
         movq    96(%rdi), %r13
         movq    104(%rdi), %r14
         movq    112(%rdi), %r15
+        cmpq    $-1, 8(%rdi)
         movq    32(%rdi), %rdi
+        je      2f
+        pushq   %r11
+        popfq
         jmp     cormus_syscall_entry
+    2:  pushq   %r11
+        popfq
+        call    cormus_direct_entry
     1:  pushfq
         pushq   %rdi
         movq    16(%rsp), %rdi
@@ -198,10 +214,13 @@ fn pattern(rax: u64) -> Image {
 fn check(rax: u64, flags: u64, expect: &[&str]) {
     take_area();
     SEEN.set(Vec::new());
-    let before = Image {
+    let mut before = Image {
         flags,
         ..pattern(rax)
     };
+    if expect[0] == "direct" {
+        before.general[RCX] = BY_CALL;
+    }
     let mut image = before;
     // SAFETY: the image is valid for reads and writes, and the thread has an area.
     unsafe { cormus_test_enter(&mut image) };
@@ -240,6 +259,12 @@ fn a_call_changes_what_linux_changes() {
     check(PLAIN, 0x246, &["syscall"]);
     // Carry, sign, overflow and direction come back.
     check(PLAIN, 0xe87, &["syscall"]);
+}
+
+#[test]
+fn a_rewritten_call_is_the_same() {
+    check(PLAIN, 0x246, &["direct"]);
+    check(PLAIN, 0xa87, &["direct"]);
 }
 
 #[test]
