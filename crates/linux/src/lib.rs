@@ -40,6 +40,8 @@ pub mod signal;
 pub mod sync;
 pub mod syscall;
 pub mod task;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod user;
 

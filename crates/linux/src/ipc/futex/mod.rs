@@ -145,19 +145,24 @@ fn wait(
         return Err(Errno::EINVAL);
     }
     let key = key(task, address, private)?;
+    // A page that has yet to be made is made here, since nothing may be while the bucket is locked.
+    if user::read::<u32>(address)? != expected {
+        return Err(Errno::EAGAIN);
+    }
     let sleeper = Sleeper::new(&[key]);
+    let entry = Entry {
+        key,
+        bitset,
+        token: 0,
+        pi: None,
+        sleeper: sleeper.clone(),
+    };
     {
         let mut bucket = queue::lock(&key);
         if load(address)? != expected {
             return Err(Errno::EAGAIN);
         }
-        bucket.push(Entry {
-            key,
-            bitset,
-            token: 0,
-            pi: None,
-            sleeper: sleeper.clone(),
-        });
+        bucket.push(entry);
     }
     match sleeper.sleep(task, deadline_ns) {
         Outcome::Woken(_) => Ok(0),
@@ -283,3 +288,6 @@ impl WakeOp {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
