@@ -34,8 +34,8 @@ pub const BOARD_OFFSET: u64 = CLOCK_OFFSET + 0x1000;
 /// The vDSO's ELF image, as an offset into the region; it takes at most [`VDSO_SIZE_MAX`].
 pub const VDSO_OFFSET: u64 = IMAGE_SIZE_MAX + 0x4_0000;
 
-/// Most that the vDSO's image may take.
-pub const VDSO_SIZE_MAX: u64 = 0x1_0000;
+/// Most that the vDSO's image may take: what is mapped in a program, as on Linux.
+pub const VDSO_SIZE_MAX: u64 = 0x2000;
 
 /// The serialized [`crate::boot::BootConfig`], as an offset into the region: a `u64` with the length, then the bytes.
 pub const BOOT_OFFSET: u64 = IMAGE_SIZE_MAX + 0x8_0000;

@@ -20,10 +20,12 @@ use cormus_hypercall::area::{NOT_A_SYSCALL, Regs, reason};
 /// A program made a system call; `regs.orig_rax` has its number.
 pub fn syscall(regs: &mut Regs) {
     let task = current();
-    platform()
-        .area()
-        .syscall_count
-        .fetch_add(1, Ordering::Relaxed);
+    // Only this vCPU writes the count, so it needs no locked instruction.
+    let count = &platform().area().syscall_count;
+    count.store(
+        count.load(Ordering::Relaxed).wrapping_add(1),
+        Ordering::Relaxed,
+    );
     let mut context = Context { task, regs };
     let result = syscall::dispatch(&mut context);
     if context.regs.orig_rax != NOT_A_SYSCALL {

@@ -4,10 +4,9 @@
 //! There is one platform for the life of the crate, set before anything else runs.
 #![allow(
     unsafe_code,
-    reason = "the platform reference is published once through an atomic pointer"
+    reason = "the platform is named by the blob, or on the host published through an atomic pointer"
 )]
 
-use core::sync::atomic::{AtomicPtr, Ordering};
 use cormus_hypercall::Call;
 use cormus_hypercall::area::VcpuArea;
 use cormus_hypercall::clock::ClockPage;
@@ -104,27 +103,44 @@ pub trait Platform: Sync {
     fn vcpu_exit(&self) -> !;
 }
 
-static PLATFORM: AtomicPtr<&'static dyn Platform> = AtomicPtr::new(core::ptr::null_mut());
-
-/// Sets the platform; the first one stays.
-pub fn set_platform(platform: &'static &'static dyn Platform) {
-    let pointer = core::ptr::from_ref(platform).cast_mut();
-    let _ = PLATFORM.compare_exchange(
-        core::ptr::null_mut(),
-        pointer,
-        Ordering::Release,
-        Ordering::Relaxed,
-    );
+#[cfg(cormus_blob)]
+unsafe extern "Rust" {
+    /// The platform: the blob has one, and a direct call of this lets the compiler see through the trait.
+    #[link_name = "cormus_platform"]
+    pub safe fn platform() -> &'static dyn Platform;
 }
 
-/// The platform.
-///
-/// # Panics
-/// If none was set, which the blob and the tests do first.
-#[inline]
-pub fn platform() -> &'static dyn Platform {
-    let pointer = PLATFORM.load(Ordering::Acquire);
-    assert!(!pointer.is_null(), "no platform was set");
-    // SAFETY: the pointer came from a `&'static &'static dyn Platform` in `set_platform`.
-    unsafe { *pointer }
+#[cfg(not(cormus_blob))]
+pub use host::{platform, set_platform};
+
+/// On the host, tests and fuzzers choose.
+#[cfg(not(cormus_blob))]
+mod host {
+    use super::Platform;
+    use core::sync::atomic::{AtomicPtr, Ordering};
+
+    static PLATFORM: AtomicPtr<&'static dyn Platform> = AtomicPtr::new(core::ptr::null_mut());
+
+    /// Sets the platform; the first one stays.
+    pub fn set_platform(platform: &'static &'static dyn Platform) {
+        let pointer = core::ptr::from_ref(platform).cast_mut();
+        let _ = PLATFORM.compare_exchange(
+            core::ptr::null_mut(),
+            pointer,
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// The platform.
+    ///
+    /// # Panics
+    /// If none was set, which the blob and the tests do first.
+    #[inline]
+    pub fn platform() -> &'static dyn Platform {
+        let pointer = PLATFORM.load(Ordering::Acquire);
+        assert!(!pointer.is_null(), "no platform was set");
+        // SAFETY: the pointer came from a `&'static &'static dyn Platform` in `set_platform`.
+        unsafe { *pointer }
+    }
 }

@@ -19,10 +19,13 @@ use cormus_linux::platform::{AtomicOp, Platform};
 /// Bits of an address in the lower half; a segment base with others would fault when it is set.
 const ADDRESS_MASK: u64 = (1 << 47) - 1;
 
-/// The platform of the blob.
-pub static BLOB: &dyn Platform = &Blob;
-
 struct Blob;
+
+/// The platform of the blob, under the name by which crate `linux` asks for it.
+#[unsafe(no_mangle)]
+fn cormus_platform() -> &'static dyn Platform {
+    &Blob
+}
 
 /// A structure at a fixed offset of the region.
 fn at<T>(offset: u64) -> &'static T {

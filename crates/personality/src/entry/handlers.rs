@@ -1,9 +1,8 @@
 //! What the assembly calls.
 #![allow(unsafe_code, reason = "functions that assembly calls by name")]
 
-use crate::platform::BLOB;
 use cormus_hypercall::area::Regs;
-use cormus_linux::{entry, platform};
+use cormus_linux::entry;
 
 #[unsafe(no_mangle)]
 extern "C" fn cormus_syscall(regs: &mut Regs) {
@@ -32,6 +31,5 @@ extern "C" fn cormus_thread_start(regs: &mut Regs) {
 
 #[unsafe(no_mangle)]
 extern "C" fn cormus_boot(regs: &mut Regs) {
-    platform::set_platform(&BLOB);
     entry::boot(regs);
 }
