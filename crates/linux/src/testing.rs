@@ -287,6 +287,10 @@ impl Platform for TestPlatform {
 
     fn set_fs_base(&self, _base: u64) {}
 
+    fn sled_address(&self) -> u64 {
+        cormus_hypercall::layout::REGION_BASE
+    }
+
     fn vcpu_exit(&self) -> ! {
         panic!("a test's thread left its vCPU");
     }
