@@ -1,5 +1,5 @@
-# Ways into and out of the personality. All of it runs at CPL3 but for the first five instructions of
-# cormus_syscall_entry on hardware KVM. `gs` points at the vCPU's VcpuArea: 0 stack_top, 8 entry_rsp,
+# Ways into and out of the personality. All of it runs at CPL3 but for what cormus_syscall_entry does first on
+# hardware KVM. `gs` points at the vCPU's VcpuArea: 0 stack_top, 8 entry_rsp,
 # 16 entry_rcx, 24 attention.
 #
 # Below stack_top lie, at fixed places:
@@ -56,7 +56,7 @@
 .endm
 
 # Target of `syscall`. On PVM it arrives at CPL3; on hardware KVM at CPL0, from where `sysretq` goes
-# on at CPL3: rcx says where, and r11 still holds the program's rflags.
+# on at CPL3.
 .globl cormus_syscall_entry
 .balign 64
 cormus_syscall_entry:
@@ -67,10 +67,15 @@ cormus_syscall_entry:
 cormus_syscall_cpl3:
     answer  cormus_syscall
 
+# The program's flags must not come back with sysretq: single-stepping or alignment checks would go off here.
 .balign 16
 cormus_syscall_cpl0:
-    leaq    cormus_syscall_cpl3(%rip), %rcx
+    movq    %r11, %gs:8
+    movl    $0x202, %r11d
+    leaq    1f(%rip), %rcx
     sysretq
+1:  movq    %gs:8, %r11
+    jmp     cormus_syscall_cpl3
 
 # A rewritten site called the sled: the return address is on the program's stack. Where that stack has
 # vanished meanwhile, the program goes on at 0 and faults as it would have at its next push.
