@@ -36,7 +36,7 @@ pub(crate) fn vdso(library: &Path, out: &Path) -> Result<PathBuf> {
 }
 
 fn linker(script: &str) -> Command {
-    let mut command = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
+    let mut command = Command::new("cc");
     command
         .args(["-nostdlib", "-Wl,--gc-sections", "-Wl,-z,norelro"])
         .args(["-Wl,-z,max-page-size=4096", "-Wl,--build-id=none"])
