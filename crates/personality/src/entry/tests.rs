@@ -9,7 +9,11 @@ use std::alloc::{Layout, alloc_zeroed};
 use std::thread_local;
 use std::vec::Vec;
 
+mod restart;
+
 thread_local! {
+    /// Whether the processor is to trap after every instruction from the system call's handler on.
+    static STEPPING: Cell<bool> = const { Cell::new(false) };
     /// The frames that the handlers saw, by name of the handler.
     static SEEN: Cell<Vec<(&'static str, Regs)>> = const { Cell::new(Vec::new()) };
 }
@@ -30,19 +34,23 @@ fn saw(name: &'static str, regs: &Regs) {
 #[unsafe(no_mangle)]
 extern "C" fn cormus_syscall(regs: &mut Regs) {
     saw("syscall", regs);
-    regs.rax = 0x1234_5678_9abc_def0;
+    regs.rax = RESULT;
     match regs.orig_rax {
         WITH_ATTENTION => area().attention.store(1, Ordering::SeqCst),
         WITH_OTHER_RCX => regs.rcx = OTHER,
         WITH_OTHER_R11 => regs.r11 = OTHER,
         _ => {}
     }
+    if STEPPING.get() {
+        // SAFETY: sets the trap flag; the test handles the signal.
+        unsafe { asm!("pushfq", "or dword ptr [rsp], 0x100", "popfq") };
+    }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn cormus_direct(regs: &mut Regs) {
     saw("direct", regs);
-    regs.rax = 0x1234_5678_9abc_def0;
+    regs.rax = RESULT;
 }
 
 #[unsafe(no_mangle)]
@@ -66,6 +74,8 @@ extern "C" fn cormus_boot(regs: &mut Regs) {
     saw("boot", regs);
 }
 
+/// What the handlers put into rax.
+const RESULT: u64 = 0x1234_5678_9abc_def0;
 const WITH_ATTENTION: u64 = 77;
 const WITH_OTHER_RCX: u64 = 78;
 const WITH_OTHER_R11: u64 = 79;
@@ -244,7 +254,7 @@ fn check(rax: u64, flags: u64, expect: &[&str]) {
     assert_eq!([regs.cs, regs.ss, regs.rflags], [USER_CS, USER_SS, flags]);
     assert_eq!([regs.rcx, regs.r11], [regs.rip, flags]);
     let mut expected = before;
-    expected.general[RAX] = 0x1234_5678_9abc_def0;
+    expected.general[RAX] = RESULT;
     expected.general[RCX] = if rax == WITH_OTHER_RCX {
         OTHER
     } else {
