@@ -4,13 +4,12 @@
 //! does demand paging, file mapping and copy-on-write.
 
 pub mod fault;
+mod heap;
+pub mod layout;
 mod object;
+mod requests;
+mod space;
+pub mod vma;
 
 pub use object::MapObject;
-
-/// The memory of a process.
-#[derive(Debug)]
-pub struct AddressSpace {
-    /// The window's number, as hypercalls take it.
-    pub window: u32,
-}
+pub use space::{AddressSpace, Layout, NewMap, Place};
