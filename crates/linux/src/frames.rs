@@ -25,6 +25,9 @@ const SPLIT_RUN_MAX: usize = 256;
 /// Free blocks whose memory is kept for the next use.
 const FREE_RESERVE: usize = 4;
 
+/// Runs up to this size are zeroed by hand, which is faster than a hypercall.
+const SPARSE_MIN: usize = 8;
+
 /// What a block is used for.
 const ABSENT: u8 = 0;
 const FREE: u8 = 1;
@@ -251,6 +254,27 @@ pub fn allocate_zeroed(count: usize) -> SysResult {
     // SAFETY: the run was just allocated to us and is inside the grown region.
     unsafe { pointer.write_bytes(0, count * PAGE_SIZE as usize) };
     Ok(address)
+}
+
+/// Allocates `count` contiguous frames that read as zero and take no memory until they are touched.
+///
+/// # Errors
+/// As [`allocate`].
+pub fn allocate_sparse(count: usize) -> SysResult {
+    if count <= SPARSE_MIN {
+        return allocate_zeroed(count);
+    }
+    let address = allocate(count)?;
+    host::region_discard(address, count as u64 * PAGE_SIZE);
+    Ok(address)
+}
+
+/// Frees what [`allocate_sparse`] gave, and its memory with it.
+pub fn free_sparse(address: u64, count: usize) {
+    if count > SPARSE_MIN {
+        host::region_discard(address, count as u64 * PAGE_SIZE);
+    }
+    free(address, count);
 }
 
 /// Frees a run or a part of one that [`allocate`] gave (whole runs only beyond 256 frames).

@@ -27,6 +27,7 @@ extern crate std;
 
 pub mod edges;
 pub mod entry;
+pub mod exec;
 pub mod frames;
 pub mod fs;
 pub mod host;

@@ -55,7 +55,11 @@ impl Maps {
             self.grow(old_end, new_end)?;
         } else if new_end < old_end {
             drop(self.areas.remove(new_end, old_end));
-            host::unmap(self.window, new_end, self.heap.mapped.max(old_end) - new_end)?;
+            host::unmap(
+                self.window,
+                new_end,
+                self.heap.mapped.max(old_end) - new_end,
+            )?;
             self.heap.mapped = new_end;
         }
         self.heap.end = end;

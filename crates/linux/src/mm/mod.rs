@@ -3,13 +3,18 @@
 //! An [`AddressSpace`] owns a window. Its areas (VMAs) are kept here; what they show is mapped by the monitor, so the host
 //! does demand paging, file mapping and copy-on-write.
 
+mod calls;
 pub mod fault;
 mod heap;
 pub mod layout;
 mod object;
+mod remap;
 mod requests;
+mod shared;
 mod space;
 pub mod vma;
 
+pub use calls::{CALLS, POPULATE_READ_MAX};
 pub use object::MapObject;
+pub use shared::SharedMemory;
 pub use space::{AddressSpace, Layout, NewMap, Place};

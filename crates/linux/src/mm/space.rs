@@ -156,13 +156,30 @@ impl AddressSpace {
         self.maps.lock().unmap(start, end)
     }
 
-    /// Changes protections.
+    /// Changes protections; with `grows_down`, from the start of the area that holds `start`, which must grow down.
     ///
     /// # Errors
     /// As mprotect(2).
-    pub fn protect(&self, start: u64, len: u64, protection: u32) -> SysResult<()> {
+    pub fn protect(
+        &self,
+        start: u64,
+        len: u64,
+        protection: u32,
+        grows_down: bool,
+    ) -> SysResult<()> {
         let end = checked_end(start, len).map_err(|_| Errno::ENOMEM)?;
-        self.maps.lock().protect(start, end, protection)
+        let mut maps = self.maps.lock();
+        let start = if grows_down {
+            let vma = maps.areas.at_or_above(start).ok_or(Errno::ENOMEM)?;
+            let grows = vma.flags.contains(VmaFlags::GROWS_DOWN) || vma.label == Label::Stack;
+            if !grows || vma.start >= end {
+                return Err(Errno::EINVAL);
+            }
+            vma.start
+        } else {
+            start
+        };
+        maps.protect(start, end, protection)
     }
 
     /// Fills an empty address space with a program's areas in one batch, and places its heap. The flag of each area says whether its
@@ -170,12 +187,7 @@ impl AddressSpace {
     ///
     /// # Errors
     /// `ENOMEM` for what the host or an object refuses; the address space is then of no use.
-    pub fn install(
-        &self,
-        areas: Vec<(Vma, bool)>,
-        heap_start: u64,
-        map_top: u64,
-    ) -> SysResult<()> {
+    pub fn install(&self, areas: Vec<(Vma, bool)>, heap_start: u64, map_top: u64) -> SysResult<()> {
         let mut maps = self.maps.lock();
         let mut batch = Vec::new();
         for (mut vma, populate) in areas {
@@ -275,14 +287,17 @@ impl Maps {
             requests::show(self.window, &mut vma, false, batch)?;
             let private = !vma.shared && !matches!(vma.backing, Backing::Vdso { .. });
             if private && !vma.flags.contains(VmaFlags::WIPE_ON_FORK) {
-                push_copy(copies, requests::copy(self.window, source, vma.start, vma.end));
+                push_copy(
+                    copies,
+                    requests::copy(self.window, source, vma.start, vma.end),
+                );
             }
         }
         self.areas.insert(vma);
         Ok(())
     }
 
-    fn map(&mut self, new: NewMap) -> SysResult {
+    pub(super) fn map(&mut self, new: NewMap) -> SysResult {
         let start = self.choose(&new)?;
         let end = start + new.len;
         if self.areas.count() >= AREA_COUNT_MAX {
@@ -309,7 +324,12 @@ impl Maps {
         let mut batch = Vec::new();
         // A fresh reservation of nothing needs no call at all.
         if !(untouched && vma.flags.contains(VmaFlags::RESERVED)) {
-            requests::show(self.window, &mut vma, new.populate || self.lock_future, &mut batch)?;
+            requests::show(
+                self.window,
+                &mut vma,
+                new.populate || self.lock_future,
+                &mut batch,
+            )?;
         }
         self.forget(start, end);
         if let Err(error) = requests::make(&batch) {
@@ -321,7 +341,7 @@ impl Maps {
     }
 
     /// The place for a new mapping.
-    fn choose(&self, new: &NewMap) -> SysResult {
+    pub(super) fn choose(&self, new: &NewMap) -> SysResult {
         let bounded = |start: u64| {
             let end = start.checked_add(new.len).ok_or(Errno::ENOMEM)?;
             if end > STACK_TOP {
@@ -364,7 +384,7 @@ impl Maps {
     }
 
     /// Whether a range has no area and no page that is mapped in advance for the heap.
-    fn is_free(&self, start: u64, end: u64) -> bool {
+    pub(super) fn is_free(&self, start: u64, end: u64) -> bool {
         self.areas.is_free(start, end) && !self.touches_spare_heap(start, end)
     }
 
@@ -445,16 +465,14 @@ impl Maps {
 
     /// The end of the free space above `address`, for what grows upwards.
     pub(super) fn room_above(&self, address: u64, limit: u64) -> u64 {
-        self.areas
-            .at_or_above(address)
-            .map_or(limit, |vma| {
-                let gap = if vma.flags.contains(VmaFlags::GROWS_DOWN) {
-                    GUARD_GAP
-                } else {
-                    0
-                };
-                vma.start.saturating_sub(gap).min(limit)
-            })
+        self.areas.at_or_above(address).map_or(limit, |vma| {
+            let gap = if vma.flags.contains(VmaFlags::GROWS_DOWN) {
+                GUARD_GAP
+            } else {
+                0
+            };
+            vma.start.saturating_sub(gap).min(limit)
+        })
     }
 }
 

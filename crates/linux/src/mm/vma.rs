@@ -222,9 +222,7 @@ impl VmaMap {
     /// Areas that overlap the range, whole, ascending.
     pub fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = &Vma> {
         let from = self.find(start).map_or(start, |vma| vma.start);
-        self.areas
-            .range(from..end.max(from))
-            .map(|(_, vma)| vma)
+        self.areas.range(from..end.max(from)).map(|(_, vma)| vma)
     }
 
     /// Whether nothing lies in the range.

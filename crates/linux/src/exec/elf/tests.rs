@@ -132,12 +132,18 @@ fn interpreters() {
 /// Whatever the bytes, the plan lies inside the window and in order.
 #[test]
 fn random_damage_never_leaves_the_window() {
-    let good = file(3, 0x1000, &[(PT_LOAD, 5, 0, 0, 0x1234, 0x1234, 0x1000), DATA]);
+    let good = file(
+        3,
+        0x1000,
+        &[(PT_LOAD, 5, 0, 0, 0x1234, 0x1234, 0x1000), DATA],
+    );
     let mut state = 1u64;
     for _ in 0..20_000 {
         let mut bytes = good.clone();
         for _ in 0..3 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(99);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(99);
             let at = (state >> 33) as usize % bytes.len();
             bytes[at] = (state >> 20) as u8;
         }

@@ -75,7 +75,7 @@ impl Random {
 #[test]
 fn random_changes_agree_with_an_array_of_pages() {
     for seed in 1..40u64 {
-        let mut random = Random(seed * 0x9e37_79b9_7f4a_7c15);
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut map = VmaMap::default();
         let mut model: Model = [None; PAGES];
         for _ in 0..400 {
@@ -90,7 +90,10 @@ fn random_changes_agree_with_an_array_of_pages() {
                 }
                 1 => {
                     map.change(start * PAGE, end * PAGE, |vma| vma.protection = protection);
-                    model[pages].iter_mut().flatten().for_each(|p| *p = protection);
+                    model[pages]
+                        .iter_mut()
+                        .flatten()
+                        .for_each(|p| *p = protection);
                 }
                 _ => {
                     let free = map.is_free(start * PAGE, end * PAGE);
@@ -118,6 +121,9 @@ fn what_lies_beyond_an_objects_end_keeps_its_place() {
     let shown: Vec<_> = map.iter().map(|vma| vma.shown_end / PAGE).collect();
     assert_eq!(shown, [2, 3, 5]);
     map.change(0, 8 * PAGE, |vma| vma.protection = 1);
-    let shown: Vec<_> = map.iter().map(|vma| (vma.end / PAGE, vma.shown_end / PAGE)).collect();
+    let shown: Vec<_> = map
+        .iter()
+        .map(|vma| (vma.end / PAGE, vma.shown_end / PAGE))
+        .collect();
     assert_eq!(shown, [(5, 3), (8, 5)]);
 }

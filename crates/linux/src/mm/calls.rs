@@ -1,0 +1,227 @@
+//! mmap(2) and its family.
+
+use super::layout::MAP_MIN;
+use super::shared::SharedMemory;
+use super::space::{NewMap, Place};
+use super::vma::{Backing, Label, VmaFlags};
+use crate::fs::OpenFlags;
+use crate::syscall::{Context, Entry, full, partial};
+use crate::{Errno, SysResult};
+use cormus_linux_abi::raw::general as nr;
+use cormus_linux_abi::{PAGE_SIZE, page_up};
+
+/// The family's rows.
+pub const CALLS: &[Entry] = &[
+    partial(
+        nr::__NR_mmap,
+        "mmap",
+        "MAP_HUGETLB (there are no huge pages in the pool), PROT_EXEC is not enforced",
+        mmap,
+    ),
+    full(nr::__NR_munmap, "munmap", munmap),
+    partial(
+        nr::__NR_mprotect,
+        "mprotect",
+        "PROT_EXEC is not enforced",
+        mprotect,
+    ),
+    full(nr::__NR_mremap, "mremap", mremap),
+    full(nr::__NR_brk, "brk", brk),
+];
+
+/// Sharing bits of mmap's flags.
+const MAP_TYPE: u32 = 0xf;
+/// Flags that MAP_SHARED_VALIDATE accepts.
+const VALIDATED: u32 = MAP_TYPE
+    | nr::MAP_FIXED
+    | nr::MAP_ANONYMOUS
+    | nr::MAP_GROWSDOWN
+    | nr::MAP_DENYWRITE
+    | nr::MAP_EXECUTABLE
+    | nr::MAP_LOCKED
+    | nr::MAP_NORESERVE
+    | nr::MAP_POPULATE
+    | nr::MAP_NONBLOCK
+    | nr::MAP_STACK
+    | nr::MAP_HUGETLB
+    | nr::MAP_FIXED_NOREPLACE
+    | MAP_32BIT;
+const MAP_32BIT: u32 = 0x40;
+
+/// Anonymous mappings from this size on begin at a multiple of 2 MB, so that the host can use large pages.
+const HUGE_SIZE: u64 = 2 << 20;
+
+/// A file's read-only parts up to this size are shown with their page tables filled: a page then costs the guest 0.8 µs at its first touch and
+/// not 2.5, and filling them costs next to nothing while the file is in the host's cache.
+pub const POPULATE_READ_MAX: u64 = 4 << 20;
+
+fn mmap(context: &mut Context<'_>) -> SysResult {
+    let [address, len, offset] = [context.arg(0), context.arg(1), context.arg(5)];
+    let flags = context.uint(3);
+    let protection = context.uint(2) & 0xf;
+    if !offset.is_multiple_of(PAGE_SIZE) || len == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let len = page_up(len).ok_or(Errno::ENOMEM)?;
+    let end = offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
+    let shared = sharing(flags)?;
+    let place = place(address, flags)?;
+    let (backing, may) = if flags & nr::MAP_ANONYMOUS != 0 {
+        (anonymous(shared, len)?, 7)
+    } else {
+        i64::try_from(end).map_err(|_| Errno::EOVERFLOW)?;
+        file_backing(context, shared, protection, offset)?
+    };
+    if flags & nr::MAP_HUGETLB != 0 {
+        return Err(Errno::ENOMEM);
+    }
+    let mut area_flags = VmaFlags::empty();
+    if flags & nr::MAP_GROWSDOWN != 0 {
+        if shared || !matches!(backing, Backing::Anonymous) {
+            return Err(Errno::EINVAL);
+        }
+        area_flags |= VmaFlags::GROWS_DOWN;
+    }
+    if flags & nr::MAP_LOCKED != 0 {
+        area_flags |= VmaFlags::LOCKED;
+    }
+    let anonymous = matches!(backing, Backing::Anonymous);
+    let wanted = flags & (nr::MAP_POPULATE | nr::MAP_LOCKED) != 0 && flags & nr::MAP_NONBLOCK == 0;
+    let cheap = !anonymous && protection & nr::PROT_WRITE == 0 && len <= POPULATE_READ_MAX;
+    context.task.process.memory().map(NewMap {
+        place,
+        len,
+        align: if anonymous && len >= HUGE_SIZE {
+            HUGE_SIZE
+        } else {
+            PAGE_SIZE
+        },
+        protection,
+        may,
+        shared,
+        backing,
+        flags: area_flags,
+        label: Label::None,
+        populate: protection & 7 != 0 && (wanted || cheap),
+    })
+}
+
+fn sharing(flags: u32) -> SysResult<bool> {
+    match flags & MAP_TYPE {
+        nr::MAP_SHARED => Ok(true),
+        nr::MAP_SHARED_VALIDATE if flags & !VALIDATED != 0 => Err(Errno::EOPNOTSUPP),
+        nr::MAP_SHARED_VALIDATE => Ok(true),
+        nr::MAP_PRIVATE => Ok(false),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn place(address: u64, flags: u32) -> SysResult<Place> {
+    let fixed = flags & (nr::MAP_FIXED | nr::MAP_FIXED_NOREPLACE) != 0;
+    if fixed && !address.is_multiple_of(PAGE_SIZE) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(if flags & nr::MAP_FIXED_NOREPLACE != 0 {
+        Place::FixedFree(address)
+    } else if fixed {
+        Place::Fixed(address)
+    } else if flags & MAP_32BIT != 0 && address == 0 {
+        Place::Low
+    } else if address != 0 && address < MAP_MIN {
+        Place::Anywhere(MAP_MIN)
+    } else {
+        Place::Anywhere(address)
+    })
+}
+
+fn anonymous(shared: bool, len: u64) -> SysResult<Backing> {
+    if !shared {
+        return Ok(Backing::Anonymous);
+    }
+    Ok(Backing::Object {
+        object: SharedMemory::new(len)?,
+        offset: 0,
+        path: None,
+    })
+}
+
+fn file_backing(
+    context: &Context<'_>,
+    shared: bool,
+    protection: u32,
+    offset: u64,
+) -> SysResult<(Backing, u32)> {
+    let file = context.task.files().get(context.int(4))?;
+    let flags = file.flags();
+    if flags.contains(OpenFlags::PATH) {
+        return Err(Errno::EBADF);
+    }
+    let writes = protection & nr::PROT_WRITE != 0;
+    if !flags.readable() || (shared && writes && !flags.writable()) {
+        return Err(Errno::EACCES);
+    }
+    let may = if shared && !flags.writable() {
+        nr::PROT_READ | nr::PROT_EXEC
+    } else {
+        7
+    };
+    let object = file.ops.map_object(&file)?;
+    let backing = Backing::Object {
+        object,
+        offset,
+        path: file.path.clone(),
+    };
+    Ok((backing, may))
+}
+
+fn munmap(context: &mut Context<'_>) -> SysResult {
+    if context.arg(1) == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let memory = context.task.process.memory();
+    memory.unmap(context.arg(0), context.arg(1))?;
+    Ok(0)
+}
+
+fn mprotect(context: &mut Context<'_>) -> SysResult {
+    let [start, len] = [context.arg(0), context.arg(1)];
+    let protection = context.uint(2);
+    let grows_down = protection & nr::PROT_GROWSDOWN != 0;
+    if protection & !(0xf | nr::PROT_GROWSDOWN | nr::PROT_GROWSUP) != 0
+        || !start.is_multiple_of(PAGE_SIZE)
+        || (grows_down && protection & nr::PROT_GROWSUP != 0)
+    {
+        return Err(Errno::EINVAL);
+    }
+    if len == 0 {
+        return Ok(0);
+    }
+    let memory = context.task.process.memory();
+    memory.protect(start, len, protection & 0xf, grows_down)?;
+    Ok(0)
+}
+
+fn mremap(context: &mut Context<'_>) -> SysResult {
+    const MAYMOVE: u32 = nr::MREMAP_MAYMOVE;
+    const FIXED: u32 = nr::MREMAP_FIXED;
+    const DONTUNMAP: u32 = nr::MREMAP_DONTUNMAP;
+    let flags = context.uint(3);
+    let bad_flags = flags & !(MAYMOVE | FIXED | DONTUNMAP) != 0
+        || (flags & (FIXED | DONTUNMAP) != 0 && flags & MAYMOVE == 0);
+    if bad_flags {
+        return Err(Errno::EINVAL);
+    }
+    let memory = context.task.process.memory();
+    memory.remap(super::remap::Remap {
+        start: context.arg(0),
+        old_len: context.arg(1),
+        new_len: context.arg(2),
+        may_move: flags & MAYMOVE != 0,
+        fixed: (flags & FIXED != 0).then(|| context.arg(4)),
+        keep_old: flags & DONTUNMAP != 0,
+    })
+}
+
+fn brk(context: &mut Context<'_>) -> SysResult {
+    Ok(context.task.process.memory().set_break(context.arg(0)))
+}
