@@ -20,12 +20,14 @@ use cormus_hypercall::area::VcpuArea;
 use cormus_hypercall::clock::ClockPage;
 use cormus_hypercall::edge::EdgeBoard;
 use cormus_hypercall::layout::{HEAP_OFFSET, REGION_BASE};
+use cormus_hypercall::map::{MapRequest, kind};
 use cormus_hypercall::{Call, WAIT_UNINTERRUPTIBLE};
 use std::alloc::{Layout, alloc_zeroed};
 use std::boxed::Box;
 use std::cell::Cell;
 use std::sync::{Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
+use std::vec::Vec;
 
 /// Bytes of the region behind its first chunk.
 const REGION_HEAP: u64 = 512 << 20;
@@ -93,6 +95,45 @@ pub(crate) fn user_memory(len: usize) -> u64 {
     let address = instance().window_used.fetch_add(len, Ordering::Relaxed);
     assert!(address + len <= WINDOW, "the test window is full");
     address
+}
+
+/// A hypercall about mappings, as a test reads it: what, where, how long, and the protection or the new place.
+pub(crate) type MapCall = (&'static str, u64, u64, u64);
+
+std::thread_local! {
+    static MAP_CALLS: std::cell::RefCell<Vec<MapCall>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// The calls about mappings that the calling thread has made since the last question.
+pub(crate) fn take_map_calls() -> Vec<MapCall> {
+    MAP_CALLS.with(|calls| core::mem::take(&mut *calls.borrow_mut()))
+}
+
+fn record(call: Call, [_, address, len, detail, _]: [u64; 5]) {
+    MAP_CALLS.with(|calls| {
+        calls.borrow_mut().push((call.name(), address, len, detail));
+    });
+}
+
+fn record_maps(requests: u64, count: u64) {
+    // SAFETY: the personality passes the address and the count of a live slice.
+    let requests =
+        unsafe { core::slice::from_raw_parts(requests as *const MapRequest, count as usize) };
+    for request in requests {
+        let name = match request.kind {
+            kind::ANONYMOUS => "anonymous",
+            kind::FILE => "file",
+            kind::REGION => "region",
+            kind::COPY => "copy",
+            _ => "reserve",
+        };
+        let detail = u64::from(request.protection);
+        MAP_CALLS.with(|calls| {
+            calls
+                .borrow_mut()
+                .push((name, request.address, request.len, detail));
+        });
+    }
 }
 
 impl TestPlatform {
@@ -190,6 +231,20 @@ impl Platform for TestPlatform {
                 0
             }
             Call::Log | Call::ClockSync | Call::EdgeFlush => 0,
+            Call::WindowNew => {
+                // Windows of test processes are told apart by number only.
+                static NEXT_WINDOW: AtomicU32 = AtomicU32::new(1);
+                u64::from(NEXT_WINDOW.fetch_add(1, Ordering::Relaxed))
+            }
+            Call::Map => {
+                record_maps(arguments[0], arguments[1]);
+                arguments[1]
+            }
+            Call::Unmap | Call::Protect | Call::Move | Call::Advise => {
+                record(call, arguments);
+                0
+            }
+            Call::WindowFree => 0,
             _ => Errno::ENOSYS.to_return(),
         }
     }

@@ -18,3 +18,6 @@ pub use calls::{CALLS, POPULATE_READ_MAX};
 pub use object::MapObject;
 pub use shared::SharedMemory;
 pub use space::{AddressSpace, Layout, NewMap, Place};
+
+#[cfg(test)]
+mod tests;

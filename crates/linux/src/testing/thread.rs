@@ -113,15 +113,12 @@ fn thread_of(leader: Option<&Task>) -> Arc<Task> {
 }
 
 fn process(pid: u32) -> Arc<Process> {
-    /// Windows of test processes are told apart by number only.
-    static NEXT_WINDOW: AtomicU32 = AtomicU32::new(1);
-    let window = NEXT_WINDOW.fetch_add(1, Ordering::Relaxed);
     let process = Arc::new(Process {
         pid,
         parent: AtomicU32::new(1),
         group: AtomicU32::new(pid),
         session: AtomicU32::new(pid),
-        memory: SpinLock::new(Arc::new(AddressSpace { window })),
+        memory: SpinLock::new(Arc::new(AddressSpace::new().expect("a window"))),
         signals: ProcessSignals::default(),
         threads: SpinLock::new(Vec::new()),
         child_events: WaitQueue::new(),
