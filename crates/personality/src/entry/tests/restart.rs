@@ -47,20 +47,17 @@ fn handle_steps() {
         ss_size: stack.len(),
     };
     // SAFETY: the stack is leaked, so it outlives the thread.
-    assert_eq!(
-        unsafe { libc::sigaltstack(&raw const alternate, core::ptr::null_mut()) },
-        0
-    );
+    let result = unsafe { libc::sigaltstack(&raw const alternate, core::ptr::null_mut()) };
+    assert_eq!(result, 0);
     // SAFETY: all zeroes are a valid sigaction.
     let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
     let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) = on_step;
     action.sa_sigaction = handler as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
     // SAFETY: the handler touches its context and atomics only.
-    assert_eq!(
-        unsafe { libc::sigaction(libc::SIGTRAP, &raw const action, core::ptr::null_mut()) },
-        0
-    );
+    let result =
+        unsafe { libc::sigaction(libc::SIGTRAP, &raw const action, core::ptr::null_mut()) };
+    assert_eq!(result, 0);
 }
 
 /// Stops before each instruction of one way out, once each; how many there are.
