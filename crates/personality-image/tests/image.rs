@@ -4,7 +4,9 @@ use cormus_hypercall::area::{BLOB_MAGIC, FIXUP_COUNT_MAX};
 use cormus_hypercall::layout::{IMAGE_SIZE_MAX, REGION_BASE, VDSO_SIZE_MAX};
 use cormus_hypercall::{PORT, VERSION};
 use cormus_personality_image::{ELF_PATH, IMAGE, VDSO, symbol};
-use iced_x86::{CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic, OpAccess};
+use iced_x86::{
+    CpuidFeature, Decoder, DecoderOptions, Instruction, Mnemonic, OpAccess, OpKind, Register,
+};
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{Endianness, Object as _, ObjectSection as _, ObjectSymbol as _, elf};
 
@@ -119,16 +121,22 @@ fn hypercall_can_be_made_again() {
     assert_eq!(instructions[1].immediate8(), PORT);
 }
 
-/// The entry code saves XMM registers by legacy moves and nothing else of the extended state, so the blob may not
-/// use anything that changes more: AVX, x87, MMX.
-#[test]
-fn code_keeps_to_the_registers_that_are_saved() {
+/// The blob's instructions.
+fn code() -> Vec<Instruction> {
     let bytes = std::fs::read(ELF_PATH).expect("the linked blob is kept");
     let file = ElfFile64::<Endianness>::parse(&*bytes).expect("the linked blob is an ELF file");
     let text = file.section_by_name(".text").expect("the blob has code");
     let sled = symbol_address("cormus_sled");
-    let instructions = decode(text.address(), text.address() + text.size());
-    for instruction in instructions.filter(|code| !(sled..sled + 4096).contains(&code.ip())) {
+    decode(text.address(), text.address() + text.size())
+        .filter(|instruction| !(sled..sled + 4096).contains(&instruction.ip()))
+        .collect()
+}
+
+/// The entry code saves XMM registers by legacy moves and nothing else of the extended state, so the blob may not
+/// use anything that changes more: AVX, x87, MMX.
+#[test]
+fn code_keeps_to_the_registers_that_are_saved() {
+    for instruction in code() {
         for feature in instruction.cpuid_features() {
             let forbidden = format!("{feature:?}");
             assert!(
@@ -139,6 +147,23 @@ fn code_keeps_to_the_registers_that_are_saved() {
                 symbol(instruction.ip())
             );
         }
+    }
+}
+
+/// A vCPU's stack has 56 KiB, and calls nest.
+#[test]
+fn functions_are_modest_with_the_stack() {
+    const FRAME_MAX: u64 = 8 << 10;
+    for instruction in code() {
+        let grows = instruction.mnemonic() == Mnemonic::Sub
+            && instruction.op0_register() == Register::RSP
+            && instruction.op1_kind() == OpKind::Immediate32to64;
+        assert!(
+            !grows || instruction.immediate(1) <= FRAME_MAX,
+            "{:?} takes {} bytes of stack at once; box the large value",
+            symbol(instruction.ip()),
+            instruction.immediate(1)
+        );
     }
 }
 
