@@ -5,3 +5,49 @@
 
 pub mod deadline;
 pub mod futex;
+pub mod node;
+pub mod pipe;
+pub mod ring;
+
+use crate::fs::File;
+use crate::task::Task;
+use crate::{Errno, SysResult};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
+
+/// Enters a new file in the calling process's table.
+///
+/// # Errors
+/// `EMFILE`.
+pub fn install(task: &Task, file: Arc<File>, close_on_exec: bool) -> SysResult<i32> {
+    let limit = task.kernel.config.file_count_max;
+    task.files().insert(file, close_on_exec, 0, limit)
+}
+
+/// Enters two new files and tells the program by `tell`; takes them out again if that fails.
+///
+/// # Errors
+/// `EMFILE`, or what `tell` reports.
+pub fn install_pair(
+    task: &Task,
+    [first, second]: [Arc<File>; 2],
+    close_on_exec: bool,
+    tell: impl FnOnce([i32; 2]) -> SysResult<()>,
+) -> SysResult<()> {
+    let first = install(task, first, close_on_exec)?;
+    let take_out = |fd| drop(task.files().remove(fd));
+    let second = install(task, second, close_on_exec).inspect_err(|_| take_out(first))?;
+    tell([first, second]).inspect_err(|_| {
+        take_out(first);
+        take_out(second);
+    })
+}
+
+/// A write met no reader: SIGPIPE for the thread, and the error beside it.
+pub fn broken_pipe(task: &Task) -> Errno {
+    /// SIGPIPE's bit.
+    const BROKEN_PIPE: u64 = 1 << (13 - 1);
+    task.signals.pending.fetch_or(BROKEN_PIPE, Ordering::SeqCst);
+    crate::entry::raise_attention(task);
+    Errno::EPIPE
+}

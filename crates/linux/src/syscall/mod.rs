@@ -92,7 +92,12 @@ impl Context<'_> {
 }
 
 /// All families.
-pub const FAMILIES: &[&[Entry]] = &[misc::CALLS, crate::ipc::futex::CALLS, crate::mm::CALLS];
+pub const FAMILIES: &[&[Entry]] = &[
+    misc::CALLS,
+    crate::ipc::futex::CALLS,
+    crate::ipc::pipe::CALLS,
+    crate::mm::CALLS,
+];
 
 /// Numbers that the table covers.
 pub const TABLE_LEN: usize = 512;
