@@ -114,7 +114,7 @@ __attribute__((unused)) static void check_text(const char *name, const char *got
 }
 
 /* The condition holds. */
-#define CHECK(name, condition) ({ errno = 0; bool c_ = (condition); check_that(name, c_, errno); })
+#define CHECK(name, condition) ({ bool c_ = (condition); check_that(name, c_, errno); })
 /* Two integers are the same. */
 #define EQ(name, got, want) ({ errno = 0; long g_ = (long)(got); check_equal(name, g_, (long)(want)); })
 /* The call succeeds; its result is the value of the macro. */

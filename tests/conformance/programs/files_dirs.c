@@ -177,7 +177,7 @@ static void known(void)
     CHECK("root_has_proc", type_of("/", "proc") == DT_DIR);
     CHECK("dev_has_null", type_of("/dev", "null") == DT_CHR);
     CHECK("proc_has_self", type_of("/proc", "self") == DT_LNK);
-    CHECK("etc_has_passwd", type_of("/etc", "passwd") == DT_REG);
+    CHECK("etc_has_profile", type_of("/etc", "profile") == DT_REG);
     put_file("k/new", "");
     CHECK("new_listed", type_of("k", "new") == DT_REG);
     rename("k/new", "k/newer");

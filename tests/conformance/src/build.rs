@@ -21,7 +21,7 @@ pub(crate) fn compile(source: &str, linkage: Linkage, directory: &Path) -> PathB
     let mut gcc = Command::new("gcc");
     gcc.args([
         "-std=gnu11",
-        "-O1",
+        "-O0",
         "-g",
         "-Wall",
         "-Wno-unused-result",

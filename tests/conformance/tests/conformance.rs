@@ -36,6 +36,7 @@ programs! {
     files_open
     files_perms
     files_rw
+    files_rw_static
     files_times
     files_transfer
     files_xattr
@@ -44,6 +45,32 @@ programs! {
     io_fds
     io_pipes
     io_poll
+    memory_faults
+    memory_maps
+    memory_maps_static
+    memory_shared
+    process_create
+    process_create_static
+    process_exec
+    process_exec_static
+    process_ids
+    process_wait
+    signals_basic
+    signals_basic_static
+    signals_interrupt
+    signals_state
+    signals_state_static
+    signals_timers
+    sockets_inet
+    sockets_unix
+    system_proc
+    system_pty
+    threads_basic
+    threads_basic_static
+    threads_sync
+    threads_sync_static
+    time_clocks
+    time_clocks_static
 }
 
 /// Shows the pending table on every run, past the test runner's capture.
