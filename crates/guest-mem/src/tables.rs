@@ -182,7 +182,8 @@ impl Tables {
             self.write(tss + BITMAP + offset, u64::MAX);
         }
         let (byte, bit) = (u64::from(PORT) / 8, PORT % 8);
-        let allowed = !(1u64 << (byte % 8 * 8 + u64::from(bit)));
+        // Four bits, since the instruction may write four bytes.
+        let allowed = !(0xf_u64 << (byte % 8 * 8 + u64::from(bit)));
         self.write(tss + BITMAP + byte / 8 * 8, allowed);
         cormus_kvm::VcpuSetup {
             syscall_entry,

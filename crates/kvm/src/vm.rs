@@ -8,6 +8,10 @@ use crate::setup::VcpuSetup;
 use crate::vcpu::Vcpu;
 use kvm_bindings::{CpuId, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
+use std::os::fd::AsRawFd;
+
+/// `_IO(KVMIO, 0xa3)`, on the machine itself since Linux 5.16.
+const KVM_GET_TSC_KHZ: libc::c_ulong = 0xaea3;
 
 /// A KVM call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +68,19 @@ impl Vm {
         // SAFETY: the caller vouches for the range.
         unsafe { self.fd.set_user_memory_region(region) }
             .map_err(|error| Error::new("add guest memory", error))
+    }
+
+    /// Rate of the guest's time-stamp counter in kHz.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn tsc_khz(&self) -> Result<u32, Error> {
+        // SAFETY: the request takes no argument and writes no memory.
+        let khz = unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_GET_TSC_KHZ, 0) };
+        u32::try_from(khz).map_err(|_| Error {
+            action: "read the time-stamp counter's rate",
+            source: std::io::Error::last_os_error(),
+        })
     }
 
     /// Makes vCPU `index`, ready to run at CPL3.

@@ -1,0 +1,129 @@
+//! Windows, mappings, and the region's heap.
+
+use super::{Arguments, Caller};
+use crate::monitor::Monitor;
+use cormus_guest_mem::{Backing, Mapping, Window};
+use cormus_hypercall::Call;
+use cormus_hypercall::map::{MapRequest, REQUEST_COUNT_MAX, kind};
+use cormus_linux_abi::{Errno, SysResult};
+use std::sync::atomic::Ordering;
+
+pub(super) fn answer(
+    monitor: &Monitor,
+    _caller: Caller,
+    call: Call,
+    [a, b, c, d, e]: Arguments,
+) -> SysResult {
+    let window = || monitor.windows.get(a);
+    match call {
+        Call::WindowNew => monitor.windows.create().map(u64::from),
+        Call::WindowFree => done(monitor.windows.free(a)),
+        Call::Map => map_all(monitor, a, b),
+        Call::Unmap => done(window()?.unmap(b, c)),
+        Call::Protect => {
+            let protection = u32::try_from(d).map_err(|_| Errno::EINVAL)?;
+            done(window()?.protect(b, c, protection))
+        }
+        Call::Advise => done(window()?.advise(b, c, d)),
+        Call::Move => done(window()?.relocate(b, c, d, e)),
+        Call::SyncMap => done(window()?.sync(b, c)),
+        Call::Copy => copy(monitor, window()?, [b, c, d, e]),
+        Call::Resident => done(window()?.resident(b, c, d, &monitor.region)),
+        Call::WindowUsage => window()?.usage(),
+        Call::RegionGrow => grow(monitor, a),
+        Call::RegionDiscard => done(monitor.region.discard(a, b)),
+        _ => Err(Errno::ENOSYS),
+    }
+}
+
+fn done(result: SysResult<()>) -> SysResult {
+    result.map(|()| 0)
+}
+
+fn copy(
+    monitor: &Monitor,
+    window: &Window,
+    [address, region_address, len, direction]: [u64; 4],
+) -> SysResult {
+    match direction {
+        0 => window.read(address, region_address, len, &monitor.region),
+        1 => window.write(address, region_address, len, &monitor.region),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// The heap may not take more than the machine's memory; what of it is really used is watched elsewhere.
+fn grow(monitor: &Monitor, len: u64) -> SysResult {
+    let before = monitor.heap_bytes.fetch_add(len, Ordering::SeqCst);
+    let give_back = |_: &Errno| {
+        monitor.heap_bytes.fetch_sub(len, Ordering::SeqCst);
+    };
+    if before
+        .checked_add(len)
+        .is_none_or(|sum| sum > monitor.memory_bytes)
+    {
+        give_back(&Errno::ENOMEM);
+        return Err(Errno::ENOMEM);
+    }
+    monitor
+        .region
+        .grow(&monitor.physical, &monitor.tables, len)
+        .inspect_err(give_back)
+}
+
+fn map_all(monitor: &Monitor, requests: u64, count: u64) -> SysResult {
+    if count > REQUEST_COUNT_MAX {
+        return Err(Errno::E2BIG);
+    }
+    for index in 0..count {
+        let address = index
+            .checked_mul(size_of::<MapRequest>() as u64)
+            .and_then(|offset| requests.checked_add(offset))
+            .ok_or(Errno::EFAULT)?;
+        let made = monitor
+            .region
+            .read::<MapRequest>(address)
+            .and_then(|request| map(monitor, &request));
+        match made {
+            Ok(()) => {}
+            Err(error) if index == 0 => return Err(error),
+            Err(_) => return Ok(index),
+        }
+    }
+    Ok(count)
+}
+
+fn map(monitor: &Monitor, request: &MapRequest) -> SysResult<()> {
+    let window = monitor.windows.get(u64::from(request.window))?;
+    let (offset, shared) = (request.offset, request.shared != 0);
+    let make = |backing| {
+        let mapping = Mapping {
+            address: request.address,
+            len: request.len,
+            protection: request.protection,
+            backing,
+            populate: request.populate != 0,
+        };
+        window.map(&mapping, &monitor.region)
+    };
+    match request.kind {
+        kind::ANONYMOUS => make(Backing::Anonymous),
+        kind::RESERVE => make(Backing::Reserve),
+        kind::REGION => make(Backing::Region { offset, shared }),
+        kind::FILE => {
+            let file = monitor.files.file(request.source)?;
+            make(Backing::File {
+                fd: file.fd(),
+                offset,
+                shared,
+            })
+        }
+        kind::COPY => {
+            let source = monitor.windows.get(request.source)?;
+            window
+                .copy_private(source, request.address, request.len)
+                .map(drop)
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}

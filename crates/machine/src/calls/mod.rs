@@ -1,0 +1,114 @@
+//! Hypercalls: everything that a machine can ask of its monitor. One file per family.
+//!
+//! Every argument is hostile: numbers are looked up, ranges checked against the window or the region,
+//! and structures copied once and then validated. Nothing here needs KVM.
+
+mod file;
+mod memory;
+mod other;
+mod stream;
+mod thread;
+mod wait;
+
+use crate::end::End;
+use crate::monitor::Monitor;
+use cormus_hypercall::Call;
+use cormus_linux_abi::{Errno, SysResult};
+use std::sync::Arc;
+
+/// The vCPU that makes a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub(crate) index: u32,
+    /// Window in which it runs.
+    pub(crate) window: u32,
+}
+
+/// What follows a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// The vCPU goes on with this value in `rax`.
+    Return(u64),
+    /// It goes on in this window, with 0.
+    Switch(u32),
+    /// Its guest thread has ended.
+    Leave,
+    /// The machine ends.
+    End(End),
+    /// The personality found a bug of its own.
+    Crash(String),
+}
+
+impl From<SysResult> for Flow {
+    fn from(result: SysResult) -> Flow {
+        Flow::Return(result.unwrap_or_else(Errno::to_return))
+    }
+}
+
+type Arguments = [u64; 5];
+
+/// Answers one call.
+pub(crate) fn answer(
+    monitor: &Arc<Monitor>,
+    caller: Caller,
+    number: u64,
+    arguments: Arguments,
+) -> Flow {
+    let Some(call) = Call::from_number(number) else {
+        return Err(Errno::ENOSYS).into();
+    };
+    monitor.counters.count_call(call);
+    match call {
+        Call::Wait | Call::Wake | Call::Yield => {
+            wait::answer(monitor, caller, call, arguments).into()
+        }
+        Call::VcpuStart | Call::VcpuExit | Call::VcpuKick | Call::WindowSwitch | Call::CpuTime => {
+            thread::answer(monitor, caller, call, arguments)
+        }
+        Call::WindowNew
+        | Call::WindowFree
+        | Call::Map
+        | Call::Unmap
+        | Call::Protect
+        | Call::Advise
+        | Call::Move
+        | Call::SyncMap
+        | Call::Copy
+        | Call::Resident
+        | Call::WindowUsage
+        | Call::RegionGrow
+        | Call::RegionDiscard
+        | Call::Rewrite => memory::answer(monitor, caller, call, arguments).into(),
+        Call::FileLookup
+        | Call::FileOpen
+        | Call::FileClose
+        | Call::FileRead
+        | Call::FileWrite
+        | Call::FileAttr
+        | Call::DirRead
+        | Call::LinkRead
+        | Call::FileSync
+        | Call::FileResize
+        | Call::FileAllocate
+        | Call::FileName
+        | Call::FileSeek
+        | Call::FsStat => file::answer(monitor, caller, call, arguments).into(),
+        Call::StreamWrite | Call::StreamRead | Call::StreamInfo | Call::TerminalSize => {
+            stream::answer(monitor, caller, call, arguments).into()
+        }
+        Call::EdgeListen
+        | Call::EdgeAccept
+        | Call::EdgeConnect
+        | Call::EdgeClose
+        | Call::EdgeShutdown
+        | Call::EdgeFlush
+        | Call::EdgeName => Err(Errno::ENOSYS).into(),
+        Call::ClockSync
+        | Call::Random
+        | Call::Log
+        | Call::RequestTake
+        | Call::MachineExit
+        | Call::Panic
+        | Call::Trace => other::answer(monitor, call, arguments),
+    }
+}

@@ -1,0 +1,259 @@
+//! Host files beneath granted roots.
+//!
+//! A root is a directory, or one file, opened for its place only. Whatever the personality names is
+//! looked for beneath it by the kernel itself: no `..` out of it, no symbolic link at all (the
+//! personality follows those), no magic link. What is found is opened by its place, looked at, and only
+//! then opened for use, so that neither a device nor a FIFO is ever opened. File systems that are
+//! windows into the host's kernel are refused.
+
+mod handle;
+mod names;
+mod root;
+
+use crate::config::RootConfig;
+use crate::end::StartError;
+use cormus_hypercall::file::{FileAttr, FsStat, open};
+use cormus_linux_abi::{Errno, SysResult};
+pub(crate) use handle::{File, Handle};
+pub(crate) use names::NameChange;
+use root::{Root, attr_of, errno};
+use rustix::fs::{FileType, Mode, OFlags};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Most bytes of one read or write; a longer one is answered in part.
+pub(crate) const IO_LEN_MAX: u64 = 1 << 30;
+/// Most bytes of directory records of one call.
+pub(crate) const DIR_LEN_MAX: u64 = 64 << 10;
+
+/// Most handles of a machine, if the host allows that many files.
+const HANDLE_COUNT_MAX: usize = 1 << 18;
+/// Descriptors that the monitor keeps for itself: devices, vCPUs, edges.
+const DESCRIPTORS_KEPT: u64 = 256;
+
+/// The roots of one machine and the files that it has open.
+#[derive(Debug)]
+pub(crate) struct Files {
+    roots: Vec<Root>,
+    handles: Mutex<Handles>,
+    handle_count_max: usize,
+    /// The directory of this process's own descriptors, through which a place is opened for use.
+    descriptors: OwnedFd,
+}
+
+#[derive(Debug, Default)]
+struct Handles {
+    entries: Vec<Option<Arc<Handle>>>,
+    free: Vec<usize>,
+}
+
+impl Files {
+    /// Opens the roots.
+    pub(crate) fn new(configs: &[RootConfig]) -> Result<Files, StartError> {
+        let descriptors = rustix::fs::open(
+            c"/proc/self/fd",
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|error| StartError::Host {
+            action: "open /proc/self/fd",
+            source: error.into(),
+        })?;
+        let roots = configs.iter().map(Root::open).collect::<Result<_, _>>()?;
+        Ok(Files {
+            roots,
+            handles: Mutex::default(),
+            handle_count_max: raise_file_limit(),
+            descriptors,
+        })
+    }
+
+    /// Of each root, whether it is one file.
+    pub(crate) fn root_kinds(&self) -> Vec<bool> {
+        self.roots.iter().map(Root::is_file).collect()
+    }
+
+    fn root(&self, number: u64) -> SysResult<&Root> {
+        usize::try_from(number)
+            .ok()
+            .and_then(|number| self.roots.get(number))
+            .ok_or(Errno::EINVAL)
+    }
+
+    fn writable_root(&self, number: u64) -> SysResult<&Root> {
+        let root = self.root(number)?;
+        if root.writable {
+            Ok(root)
+        } else {
+            Err(Errno::EROFS)
+        }
+    }
+
+    /// Attributes of what `path` names.
+    pub(crate) fn lookup(&self, root: u64, path: &CStr) -> SysResult<FileAttr> {
+        self.root(root)?.find(path).map(|found| found.attr)
+    }
+
+    /// Target of a symbolic link.
+    pub(crate) fn read_link(&self, root: u64, path: &CStr) -> SysResult<Vec<u8>> {
+        let found = self.root(root)?.find(path)?;
+        rustix::fs::readlinkat(found.fd.as_fd(), c"", Vec::new())
+            .map(CString::into_bytes)
+            .map_err(|error| match error {
+                // What an empty path gives for something that is no link.
+                rustix::io::Errno::NOENT => Errno::EINVAL,
+                error => errno(error),
+            })
+    }
+
+    /// Opens a regular file or directory. Its handle.
+    pub(crate) fn open(&self, root: u64, path: &CStr, flags: u64, mode: u64) -> SysResult {
+        let changes = open::WRITE | open::CREATE | open::TRUNCATE | open::APPEND;
+        let root = if flags & changes == 0 {
+            self.root(root)?
+        } else {
+            self.writable_root(root)?
+        };
+        let fd = match root.find(path) {
+            Ok(_) if flags & open::CREATE != 0 && flags & open::EXCLUSIVE != 0 => {
+                return Err(Errno::EEXIST);
+            }
+            Ok(found) => self.open_found(found.fd.as_fd(), found.attr.mode, flags)?,
+            Err(Errno::ENOENT) if flags & open::CREATE != 0 => root.create(
+                path,
+                access(flags),
+                Mode::from_raw_mode((mode & 0o7777) as u32),
+            )?,
+            Err(error) => return Err(error),
+        };
+        self.add(Handle::new(fd)?)
+    }
+
+    fn open_found(&self, place: BorrowedFd<'_>, mode: u32, flags: u64) -> SysResult<OwnedFd> {
+        let kind = FileType::from_raw_mode(mode);
+        let oflags = match kind {
+            FileType::Directory if flags & open::WRITE != 0 => return Err(Errno::EISDIR),
+            FileType::Directory => OFlags::RDONLY | OFlags::DIRECTORY,
+            FileType::RegularFile if flags & open::DIRECTORY != 0 => return Err(Errno::ENOTDIR),
+            FileType::RegularFile => access(flags),
+            FileType::Symlink => return Err(Errno::ELOOP),
+            _ => return Err(Errno::EACCES),
+        };
+        self.reopen(place, oflags)
+    }
+
+    /// Opens a place for use.
+    fn reopen(&self, place: BorrowedFd<'_>, flags: OFlags) -> SysResult<OwnedFd> {
+        let name = CString::new(place.as_raw_fd().to_string()).map_err(|_| Errno::EIO)?;
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
+        rustix::fs::openat(&self.descriptors, &name, flags, Mode::empty()).map_err(errno)
+    }
+
+    fn handles(&self) -> MutexGuard<'_, Handles> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, handle: Handle) -> SysResult {
+        let mut handles = self.handles();
+        let handle = Some(Arc::new(handle));
+        if let Some(index) = handles.free.pop() {
+            handles.entries[index] = handle;
+            return Ok(index as u64);
+        }
+        if handles.entries.len() >= self.handle_count_max {
+            return Err(Errno::ENFILE);
+        }
+        handles.entries.push(handle);
+        Ok(handles.entries.len() as u64 - 1)
+    }
+
+    /// Closes a handle; calls that are under way with it go on.
+    pub(crate) fn close(&self, handle: u64) -> SysResult {
+        let mut handles = self.handles();
+        let index = usize::try_from(handle).map_err(|_| Errno::EBADF)?;
+        let entry = handles.entries.get_mut(index).ok_or(Errno::EBADF)?;
+        let closed = entry.take().ok_or(Errno::EBADF)?;
+        handles.free.push(index);
+        drop(handles);
+        // The last reference closes the file here, outside the lock.
+        drop(closed);
+        Ok(0)
+    }
+
+    /// An open file or directory.
+    pub(crate) fn handle(&self, handle: u64) -> SysResult<Arc<Handle>> {
+        usize::try_from(handle)
+            .ok()
+            .and_then(|index| self.handles().entries.get(index)?.clone())
+            .ok_or(Errno::EBADF)
+    }
+
+    /// An open regular file.
+    pub(crate) fn file(&self, handle: u64) -> SysResult<File> {
+        File::new(self.handle(handle)?)
+    }
+
+    /// Records of an open directory from `cookie` on, at most `len` bytes of them.
+    pub(crate) fn read_directory(
+        &self,
+        handle: u64,
+        cookie: u64,
+        len: usize,
+    ) -> SysResult<Vec<u8>> {
+        self.handle(handle)?.read_directory(cookie, len)
+    }
+
+    /// Sizes and counts of the file system below a root.
+    pub(crate) fn fs_stat(&self, root: u64) -> SysResult<FsStat> {
+        let stat = rustix::fs::fstatvfs(&self.root(root)?.fd).map_err(errno)?;
+        Ok(FsStat {
+            blocks: stat.f_blocks,
+            blocks_free: stat.f_bfree,
+            blocks_available: stat.f_bavail,
+            files: stat.f_files,
+            files_free: stat.f_ffree,
+            block_size: stat.f_frsize,
+        })
+    }
+}
+
+/// Access mode and flags for a file that exists or is made.
+fn access(flags: u64) -> OFlags {
+    let mut oflags = match (flags & open::READ != 0, flags & open::WRITE != 0) {
+        (true, true) => OFlags::RDWR,
+        (false, true) => OFlags::WRONLY,
+        (_, false) => OFlags::RDONLY,
+    };
+    if flags & open::TRUNCATE != 0 {
+        oflags |= OFlags::TRUNC;
+    }
+    if flags & open::APPEND != 0 {
+        oflags |= OFlags::APPEND;
+    }
+    oflags
+}
+
+/// Lets this process open as many files as it may; how many of them can be handles.
+fn raise_file_limit() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let got = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let handles = got.unwrap_or(u64::MAX).saturating_sub(DESCRIPTORS_KEPT);
+    usize::try_from(handles).map_or(HANDLE_COUNT_MAX, |count| count.min(HANDLE_COUNT_MAX))
+}
+
+/// Attributes of an open file or place.
+fn attr(fd: BorrowedFd<'_>) -> SysResult<FileAttr> {
+    attr_of(fd)
+}
+
+#[cfg(test)]
+mod tests;

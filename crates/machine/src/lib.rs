@@ -1,0 +1,37 @@
+//! The monitor: one component's virtual machine, from its configuration to its end.
+//!
+//! A [`Machine`] is made from a [`Config`] and run to its [`End`]. One host process holds one machine
+//! (tests hold several). What happens in between:
+//!
+//! * [`machine`](Machine) builds it: memory, the personality's image, files, streams, vCPU 0;
+//! * `vcpu` runs one vCPU on one host thread and sorts its exits: a hypercall, an exception or refused
+//!   access that the personality is told of, or a fault of the personality itself, which ends the machine;
+//! * `calls` answers hypercalls. It needs no KVM, and nothing it is given is trusted;
+//! * `files`, `streams`, `edges`, `clock` are what the calls act on.
+//!
+//! Locks: each module's own, held for its own bookkeeping only and never across a call into another
+//! module, so there is no order to keep.
+
+mod blob;
+mod calls;
+mod clock;
+mod config;
+mod crash;
+mod end;
+mod files;
+mod machine;
+mod monitor;
+mod operands;
+mod requests;
+mod sleep;
+mod stats;
+mod streams;
+mod upcall;
+mod vcpu;
+mod vcpus;
+
+pub use config::{Config, Outbound, Publish, RootConfig, TraceTarget, Transport};
+pub use cormus_kvm::{Kind, Kvm, OpenError};
+pub use end::{End, StartError};
+pub use machine::Machine;
+pub use stats::Stats;

@@ -1,0 +1,217 @@
+//! Building a machine and running it to its end.
+
+use crate::blob::Blob;
+use crate::clock::Clock;
+use crate::config::{Config, TraceTarget};
+use crate::end::{End, StartError};
+use crate::files::Files;
+use crate::monitor::{MakeThread, Monitor, Parts};
+use crate::stats::Stats;
+use crate::streams::Streams;
+use crate::vcpu::{Entry, Runner};
+use cormus_guest_mem::{MemorySlots, Physical, Region, Tables};
+use cormus_hypercall::layout::{BOOT_OFFSET, BOOT_SIZE_MAX, REGION_BASE, area_address};
+use cormus_kvm::{Kvm, Vcpu, Vm, interrupt};
+use cormus_linux_abi::{Errno, SysResult};
+use rustix::fs::Mode;
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// Stack of a vCPU's thread: the run loop, a page of randomness, a batch of page runs.
+const THREAD_STACK: usize = 256 << 10;
+
+/// One machine, ready to run.
+pub struct Machine {
+    monitor: Arc<Monitor>,
+    threads: Arc<Threads>,
+    first: Option<Vcpu>,
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Machine")
+    }
+}
+
+/// Makes vCPUs and their threads.
+struct Threads {
+    vm: Arc<Vm>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Machine {
+    /// Makes a machine from its configuration; the program does not run yet.
+    ///
+    /// # Errors
+    /// Says what of the host is missing, or what of the configuration cannot be had.
+    pub fn new(config: &Config) -> Result<Machine, StartError> {
+        Machine::with_blob(config, Blob::built_in())
+    }
+
+    fn with_blob(config: &Config, blob: Blob) -> Result<Machine, StartError> {
+        // The personality applies the programs' own masks.
+        rustix::process::umask(Mode::empty());
+        interrupt::install();
+        let files = Files::new(&config.roots)?;
+        let trace = open_trace(config.trace.as_ref())?;
+        let vm = Arc::new(Kvm::open()?.create_vm()?);
+        let tsc_khz = vm.tsc_khz()?;
+        let slots: Arc<dyn MemorySlots> = Arc::clone(&vm) as Arc<dyn MemorySlots>;
+        let physical = Arc::new(Physical::new(slots));
+        let tables = Arc::new(Tables::new(&physical).map_err(StartError::Memory)?);
+        let region = Region::new(&physical, &tables).map_err(StartError::Memory)?;
+        blob.load(&region).map_err(StartError::Memory)?;
+        write_boot(config, &files, &region)?;
+        let threads = Arc::new(Threads {
+            vm,
+            handles: Mutex::default(),
+        });
+        let monitor = Arc::new(Monitor::new(Parts {
+            physical,
+            tables,
+            region,
+            blob,
+            files,
+            streams: Streams::new(config.stdin, config.terminal),
+            clock: Clock::new(tsc_khz),
+            log_level: config.log_level,
+            trace,
+            threads: Box::new(Arc::clone(&threads)),
+            memory_bytes: config.memory_bytes,
+        }));
+        monitor.clock.publish(&monitor.region);
+        let first = first_vcpu(&monitor, &threads)?;
+        Ok(Machine {
+            monitor,
+            threads,
+            first: Some(first),
+        })
+    }
+
+    /// Runs the program to its end, on the calling thread and those that the program makes.
+    ///
+    /// # Panics
+    /// When called a second time: a machine runs once.
+    pub fn run(&mut self) -> End {
+        let vcpu = self.first.take();
+        assert!(vcpu.is_some(), "a machine runs once");
+        if let Some(vcpu) = vcpu {
+            Runner::new(Arc::clone(&self.monitor), 0, vcpu).serve(Entry::Boot);
+        }
+        let ended = self.monitor.ended();
+        ended.unwrap_or_else(|| End::Failed("the machine stopped without an end".to_owned()))
+    }
+
+    /// What the machine did until now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let monitor = &self.monitor;
+        let areas = 0..cormus_hypercall::layout::VCPU_COUNT_MAX;
+        let used = areas.filter(|index| monitor.vcpus.was_used(*index));
+        Stats {
+            system_calls: used
+                .map(|index| monitor.region.area(index).counts().0)
+                .sum(),
+            windows: monitor.windows.count() as u64,
+            chunks: monitor.physical.count(),
+            memory_bytes_max: crate::stats::memory_bytes_max(),
+            ..monitor.counters.snapshot()
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.monitor.stop_all();
+        let mut handles = self
+            .threads
+            .handles
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for handle in handles.drain(..) {
+            // A thread that panicked has said so itself.
+            let _ = handle.join();
+        }
+    }
+}
+
+fn open_trace(target: Option<&TraceTarget>) -> Result<Option<File>, StartError> {
+    match target {
+        None | Some(TraceTarget::Stderr) => Ok(None),
+        Some(TraceTarget::File(path)) => {
+            File::create(path)
+                .map(Some)
+                .map_err(|source| StartError::Trace {
+                    path: path.clone(),
+                    source,
+                })
+        }
+    }
+}
+
+fn write_boot(config: &Config, files: &Files, region: &Region) -> Result<(), StartError> {
+    let mut seed = [0; 32];
+    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()).map_err(|error| {
+        StartError::Host {
+            action: "get random bytes",
+            source: error.into(),
+        }
+    })?;
+    let boot = config.boot(&files.root_kinds(), seed);
+    let bytes = postcard::to_allocvec(&boot).unwrap_or_default();
+    let max = BOOT_SIZE_MAX - 8;
+    if bytes.len() as u64 > max {
+        return Err(StartError::TooLong {
+            len: bytes.len(),
+            max,
+        });
+    }
+    let place = REGION_BASE + BOOT_OFFSET;
+    region
+        .write(place, &(bytes.len() as u64))
+        .and_then(|()| region.write_bytes(place + 8, &bytes))
+        .map_err(StartError::Memory)
+}
+
+/// Makes vCPU 0 in the first window, with its thread to be the caller of `run`.
+fn first_vcpu(monitor: &Arc<Monitor>, threads: &Threads) -> Result<Vcpu, StartError> {
+    let window = monitor.windows.create().map_err(StartError::Memory)?;
+    if let Ok(window) = monitor.windows.get(u64::from(window)) {
+        window.enter();
+    }
+    monitor.vcpus.begin(0, window);
+    threads.make_vcpu(monitor, 0)
+}
+
+impl Threads {
+    fn make_vcpu(&self, monitor: &Monitor, index: u32) -> Result<Vcpu, StartError> {
+        let area = monitor.region.area(index);
+        monitor
+            .region
+            .protect_guard(index)
+            .map_err(StartError::Memory)?;
+        area.initialize(index);
+        let root = monitor.windows.get(0).map_err(StartError::Memory)?.root();
+        let entry = monitor.blob.header().syscall_entry;
+        let setup = monitor
+            .tables
+            .vcpu_setup(index, entry, area_address(index), root);
+        Ok(self.vm.create_vcpu(index, &setup)?)
+    }
+}
+
+impl MakeThread for Arc<Threads> {
+    fn make_thread(&self, monitor: &Arc<Monitor>, index: u32) -> SysResult<()> {
+        let vcpu = self.make_vcpu(monitor, index).map_err(|_| Errno::EAGAIN)?;
+        let monitor = Arc::clone(monitor);
+        let handle = std::thread::Builder::new()
+            .name(format!("vcpu {index}"))
+            .stack_size(THREAD_STACK)
+            .spawn(move || Runner::new(monitor, index, vcpu).serve(Entry::Thread))
+            .map_err(|_| Errno::EAGAIN)?;
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.push(handle);
+        Ok(())
+    }
+}

@@ -1,0 +1,149 @@
+//! What all parts of one machine's monitor share.
+
+use crate::blob::Blob;
+use crate::clock::Clock;
+use crate::end::End;
+use crate::files::Files;
+use crate::requests::Requests;
+use crate::sleep;
+use crate::stats::Counters;
+use crate::streams::Streams;
+use crate::vcpus::Vcpus;
+use cormus_guest_mem::{Physical, Region, Tables, Windows};
+use cormus_linux_abi::{Errno, SysResult};
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Makes the host thread of a vCPU; the hypercall layer calls it once per vCPU at most.
+pub(crate) trait MakeThread: Send + Sync {
+    /// Makes the thread, which then takes what [`Vcpus::next`] gives it.
+    ///
+    /// # Errors
+    /// `EAGAIN` when the host has no more.
+    fn make_thread(&self, monitor: &Arc<Monitor>, index: u32) -> SysResult<()>;
+}
+
+/// One machine.
+pub(crate) struct Monitor {
+    pub(crate) physical: Arc<Physical>,
+    pub(crate) tables: Arc<Tables>,
+    pub(crate) region: Region,
+    pub(crate) windows: Windows,
+    pub(crate) blob: Blob,
+    pub(crate) files: Files,
+    pub(crate) streams: Streams,
+    pub(crate) clock: Clock,
+    pub(crate) requests: Requests,
+    pub(crate) vcpus: Vcpus,
+    pub(crate) counters: Counters,
+    pub(crate) log_level: u8,
+    pub(crate) trace: Option<Mutex<File>>,
+    pub(crate) threads: Box<dyn MakeThread>,
+    /// Most bytes that the region's heap may take: the machine's memory.
+    pub(crate) memory_bytes: u64,
+    pub(crate) heap_bytes: AtomicU64,
+    stopping: AtomicBool,
+    end: Mutex<Option<End>>,
+}
+
+/// What a monitor is put together from.
+pub(crate) struct Parts {
+    pub(crate) physical: Arc<Physical>,
+    pub(crate) tables: Arc<Tables>,
+    pub(crate) region: Region,
+    pub(crate) blob: Blob,
+    pub(crate) files: Files,
+    pub(crate) streams: Streams,
+    pub(crate) clock: Clock,
+    pub(crate) log_level: u8,
+    pub(crate) trace: Option<File>,
+    pub(crate) threads: Box<dyn MakeThread>,
+    pub(crate) memory_bytes: u64,
+}
+
+impl Monitor {
+    pub(crate) fn new(parts: Parts) -> Monitor {
+        Monitor {
+            windows: Windows::new(Arc::clone(&parts.physical), Arc::clone(&parts.tables)),
+            physical: parts.physical,
+            tables: parts.tables,
+            region: parts.region,
+            blob: parts.blob,
+            files: parts.files,
+            streams: parts.streams,
+            clock: parts.clock,
+            requests: Requests::new(),
+            vcpus: Vcpus::new(),
+            counters: Counters::new(),
+            log_level: parts.log_level,
+            trace: parts.trace.map(Mutex::new),
+            threads: parts.threads,
+            memory_bytes: parts.memory_bytes,
+            heap_bytes: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            end: Mutex::new(None),
+        }
+    }
+
+    /// Whether the machine has ended and vCPU threads must leave.
+    pub(crate) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    fn end(&self) -> MutexGuard<'_, Option<End>> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the machine; the first end counts. vCPU 0's thread, which reports it, is made to leave.
+    pub(crate) fn finish(&self, end: End) {
+        self.end().get_or_insert(end);
+        self.stopping.store(true, Ordering::SeqCst);
+        self.kick(0);
+        self.vcpus.notify(0);
+    }
+
+    /// Makes all other vCPU threads leave too.
+    pub(crate) fn stop_all(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        for index in self.vcpus.with_thread() {
+            self.kick(index);
+            self.vcpus.notify(index);
+        }
+    }
+
+    /// How the machine ended, if it did.
+    pub(crate) fn ended(&self) -> Option<End> {
+        self.end().clone()
+    }
+
+    /// Makes a vCPU enter the personality soon. Takes no lock, so that signal handlers may call it.
+    pub(crate) fn kick(&self, index: u32) {
+        let kicked = self.region.area(index).kicked();
+        kicked.store(1, Ordering::SeqCst);
+        self.vcpus.kick(index);
+        sleep::wake(kicked, 1);
+    }
+
+    /// Host address of a buffer that the guest named, in the caller's window or in the region. The
+    /// window's part may not be mapped; only calls of the host that report this may use it.
+    pub(crate) fn buffer(&self, window: u32, address: u64, len: u64, write: bool) -> SysResult {
+        if address < cormus_hypercall::layout::WINDOW_SIZE {
+            return self
+                .windows
+                .get(u64::from(window))?
+                .host_range(address, len);
+        }
+        self.region.host_range(address, len, write)
+    }
+
+    /// A short text that the guest named.
+    pub(crate) fn text(&self, address: u64, len: u64, max: u64) -> SysResult<Vec<u8>> {
+        if len > max {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let mut bytes = vec![0; usize::try_from(len).map_err(|_| Errno::ENAMETOOLONG)?];
+        self.region.read_bytes(address, &mut bytes)?;
+        Ok(bytes)
+    }
+}

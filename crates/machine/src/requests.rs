@@ -1,0 +1,66 @@
+//! Requests from outside, and the news board on which the personality learns of them.
+
+use cormus_guest_mem::Region;
+use cormus_hypercall::boot::Request;
+use cormus_hypercall::edge::{BOARD_SLOTS, BoardRing, EdgeBoard, NEWS_REQUEST};
+use cormus_hypercall::layout::{BOARD_OFFSET, REGION_BASE};
+use std::collections::VecDeque;
+use std::mem::offset_of;
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+
+/// Requests that may wait; more than there are signals, and a size is only kept once.
+const REQUESTS_MAX: usize = 128;
+
+/// Requests that the personality has not taken yet.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    waiting: Mutex<VecDeque<Request>>,
+    /// Entries put on the news ring; the guest's copy of it is never read.
+    news_tail: Mutex<u32>,
+}
+
+impl Requests {
+    pub(crate) fn new() -> Requests {
+        Requests {
+            waiting: Mutex::new(VecDeque::new()),
+            news_tail: Mutex::new(0),
+        }
+    }
+
+    /// Adds a request and announces it. A full queue means that the personality takes none; what is new is dropped.
+    pub(crate) fn add(&self, region: &Region, request: Request) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < REQUESTS_MAX {
+            waiting.push_back(request);
+        }
+        drop(waiting);
+        self.announce(region, NEWS_REQUEST);
+    }
+
+    /// Takes the oldest request.
+    pub(crate) fn take(&self) -> Option<Request> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.pop_front()
+    }
+
+    /// Puts a number on the news ring.
+    pub(crate) fn announce(&self, region: &Region, number: u32) {
+        let ring = REGION_BASE + BOARD_OFFSET + offset_of!(EdgeBoard, news) as u64;
+        let mut tail = self
+            .news_tail
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let slot = u64::from(*tail) % BOARD_SLOTS as u64;
+        let place = ring + offset_of!(BoardRing, slots) as u64 + slot * 4;
+        // The board lies in the region's first part, which is always there.
+        if let (Ok(place), Ok(word)) = (
+            region.word(place),
+            region.word(ring + offset_of!(BoardRing, tail) as u64),
+        ) {
+            place.store(number, Ordering::Relaxed);
+            *tail = tail.wrapping_add(1);
+            word.store(*tail, Ordering::SeqCst);
+        }
+    }
+}

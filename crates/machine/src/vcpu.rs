@@ -1,0 +1,264 @@
+//! One vCPU on its host thread: run the guest, look why it stopped, answer, run on.
+//!
+//! After every stop `rip` decides whose code it was. A program is entered into the personality by an
+//! upcall. The personality is never interrupted: a kick only sets its attention flag, which its way out
+//! tests last, and which is begun again when it was stopped in the middle of it. A fault of the
+//! personality is forgiven only in code that it declared for that, and is otherwise the machine's end.
+
+use crate::blob::Place;
+use crate::calls::{self, Caller, Flow};
+use crate::crash;
+use crate::end::End;
+use crate::monitor::Monitor;
+use crate::operands::Bases;
+use crate::stats::Counters;
+use crate::upcall;
+use cormus_hypercall::PORT;
+use cormus_hypercall::area::{Regs, Upcall, state};
+use cormus_hypercall::layout::area_address;
+use cormus_kvm::{Exit, Vcpu, interrupt};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Exceptions have the ports below this, hypercalls the one of their own.
+const VECTOR_COUNT: u16 = 32;
+const PAGE_FAULT: u16 = 14;
+const GENERAL_PROTECTION: u32 = 13;
+/// In a page fault's error code: the entry was present.
+const WAS_PRESENT: u64 = 1;
+
+/// Where a guest thread begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// The machine's first.
+    Boot,
+    /// Every later one.
+    Thread,
+}
+
+/// Whether the vCPU goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Run,
+    Leave,
+}
+
+/// A vCPU and the thread that runs it.
+pub(crate) struct Runner {
+    monitor: Arc<Monitor>,
+    vcpu: Vcpu,
+    caller: Caller,
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.monitor.vcpus.detach(self.caller.index);
+        interrupt::unbind();
+    }
+}
+
+impl Runner {
+    /// Binds a vCPU to the calling thread.
+    pub(crate) fn new(monitor: Arc<Monitor>, index: u32, mut vcpu: Vcpu) -> Runner {
+        vcpu.bind_to_thread();
+        monitor.vcpus.attach(index);
+        Runner {
+            monitor,
+            vcpu,
+            caller: Caller { index, window: 0 },
+        }
+    }
+
+    /// Runs guest threads until the machine ends.
+    pub(crate) fn serve(&mut self, mut entry: Entry) {
+        let monitor = Arc::clone(&self.monitor);
+        while let Some(window) = monitor.vcpus.next(&monitor, self.caller.index) {
+            self.prepare(window, entry);
+            entry = Entry::Thread;
+            while !monitor.stopping() && self.step() == Next::Run {}
+            if let Ok(window) = monitor.windows.get(u64::from(self.caller.window)) {
+                window.leave();
+            }
+            let area = monitor.region.area(self.caller.index);
+            area.kicked().store(0, Ordering::SeqCst);
+            area.state().store(state::FREE, Ordering::SeqCst);
+        }
+    }
+
+    fn prepare(&mut self, window: u32, entry: Entry) {
+        let index = self.caller.index;
+        self.caller.window = window;
+        let top = self.monitor.region.area(index).stack_top();
+        let header = self.monitor.blob.header();
+        let registers = self.vcpu.registers_mut();
+        *registers = cormus_kvm::Registers::default();
+        (registers.rip, registers.rsp) = match entry {
+            Entry::Boot => (header.boot_entry, top),
+            Entry::Thread => (header.thread_entry, top - size_of::<Regs>() as u64),
+        };
+        registers.rflags = 0x202;
+        self.vcpu.enter_user_mode();
+        self.vcpu.set_bases(0, area_address(index));
+        if let Ok(window) = self.monitor.windows.get(u64::from(window)) {
+            self.vcpu.set_page_table(window.root().address);
+        }
+    }
+
+    /// Runs the guest once and answers why it stopped.
+    fn step(&mut self) -> Next {
+        let monitor = Arc::clone(&self.monitor);
+        let index = self.caller.index;
+        if !monitor.vcpus.enter_guest(index) {
+            self.kicked();
+            return Next::Run;
+        }
+        let exit = self.vcpu.run();
+        monitor.vcpus.leave_guest(index);
+        Counters::count(&monitor.counters.exits);
+        monitor.clock.sync_if_due(&monitor.region);
+        match exit {
+            Ok(Exit::Port(port)) if port == u16::from(PORT) => self.hypercall(),
+            Ok(Exit::Port(port)) if port < VECTOR_COUNT => self.exception(port),
+            // The bitmap lets wider accesses through beside the port; nothing is there.
+            Ok(Exit::Port(_)) => self.upcall(&upcall::exception(GENERAL_PROTECTION, 0, 0)),
+            Ok(Exit::Interrupted) => Next::Run,
+            Ok(Exit::MemoryFault) => self.memory_fault(),
+            Ok(Exit::NoMemory { address }) => {
+                self.crash(&format!("access to guest-physical {address:#x}"))
+            }
+            Ok(Exit::Dead(reason)) => self.crash(reason),
+            Err(error) => {
+                let source = std::error::Error::source(&error).map(ToString::to_string);
+                self.crash(&format!("{error}: {}", source.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// Acts on a kick: a program is interrupted, the personality told to look.
+    fn kicked(&mut self) {
+        Counters::count(&self.monitor.counters.kicks);
+        let monitor = Arc::clone(&self.monitor);
+        let rip = self.vcpu.registers().rip;
+        let place = monitor.blob.place(rip);
+        if place == Place::Program {
+            self.upcall(&upcall::kick());
+            return;
+        }
+        let attention = monitor.region.area(self.caller.index).attention();
+        attention.store(1, Ordering::SeqCst);
+        if place == Place::WayOut {
+            self.vcpu.registers_mut().rip = monitor.blob.header().exit_start;
+        }
+    }
+
+    fn upcall(&mut self, upcall: &Upcall) -> Next {
+        let monitor = Arc::clone(&self.monitor);
+        let area = monitor.region.area(self.caller.index);
+        let entry = monitor.blob.header().upcall_entry;
+        upcall::enter(self.vcpu.registers_mut(), area, upcall, entry);
+        Next::Run
+    }
+
+    fn hypercall(&mut self) -> Next {
+        let r = self.vcpu.registers();
+        let arguments = [r.rdi, r.rsi, r.rdx, r.r10, r.r8];
+        match calls::answer(&self.monitor, self.caller, r.rax, arguments) {
+            Flow::Return(value) => self.return_from_call(value),
+            Flow::Switch(number) => {
+                self.caller.window = number;
+                if let Ok(window) = self.monitor.windows.get(u64::from(number)) {
+                    self.vcpu.set_page_table(window.root().address);
+                }
+                self.return_from_call(0)
+            }
+            Flow::Leave => Next::Leave,
+            Flow::End(end) => {
+                self.monitor.finish(end);
+                Next::Leave
+            }
+            Flow::Crash(text) => self.crash(&text),
+        }
+    }
+
+    /// KVM may leave `rip` at the `out` or after it, so it is always set.
+    fn return_from_call(&mut self, value: u64) -> Next {
+        let rip = self.monitor.blob.header().hypercall_return;
+        let registers = self.vcpu.registers_mut();
+        (registers.rax, registers.rip) = (value, rip);
+        Next::Run
+    }
+
+    fn exception(&mut self, vector: u16) -> Next {
+        Counters::count(&self.monitor.counters.exceptions);
+        let address = self.vcpu.fault_address();
+        let rsp = self.vcpu.registers().rsp;
+        let frame = self
+            .monitor
+            .tables
+            .exception_frame(self.caller.index, u64::from(vector), rsp);
+        let Some(frame) = frame else {
+            return self.crash(&format!("exception {vector} outside of user mode"));
+        };
+        let registers = self.vcpu.registers_mut();
+        (registers.rip, registers.rflags, registers.rsp) = (frame.rip, frame.rflags, frame.rsp);
+        self.vcpu.enter_user_mode();
+        let absent = vector == PAGE_FAULT && frame.error_code & WAS_PRESENT == 0;
+        if absent && self.touch(address) {
+            return Next::Run;
+        }
+        let upcall = upcall::exception(u32::from(vector), frame.error_code, address);
+        self.faulted(&upcall, || {
+            format!(
+                "exception {vector}, code {:#x}, address {address:#x}",
+                frame.error_code
+            )
+        })
+    }
+
+    /// Whether the address lies in a chunk that is now there.
+    fn touch(&self, address: u64) -> bool {
+        self.monitor
+            .windows
+            .get(u64::from(self.caller.window))
+            .is_ok_and(|window| window.touch(address))
+    }
+
+    fn memory_fault(&mut self) -> Next {
+        Counters::count(&self.monitor.counters.memory_faults);
+        let monitor = Arc::clone(&self.monitor);
+        let registers = self.vcpu.registers();
+        if self.vcpu.in_kernel_mode() {
+            return self.crash("access refused outside of user mode");
+        }
+        let mut upcall = Upcall::default();
+        if monitor.blob.place(registers.rip) == Place::Program {
+            let bases = Bases {
+                registers: &registers,
+                fs: self.vcpu.fs_base(),
+                gs: area_address(self.caller.index),
+            };
+            let window = monitor.windows.get(u64::from(self.caller.window)).ok();
+            upcall = upcall::memory_fault(&bases, window);
+        }
+        self.faulted(&upcall, || "access refused by the host".to_owned())
+    }
+
+    /// Sends a fault to whom it concerns.
+    fn faulted(&mut self, upcall: &Upcall, reason: impl Fn() -> String) -> Next {
+        match self.monitor.blob.place(self.vcpu.registers().rip) {
+            Place::Program => self.upcall(upcall),
+            Place::Fixup(resume) => {
+                self.vcpu.registers_mut().rip = resume;
+                Next::Run
+            }
+            Place::Personality | Place::WayOut => self.crash(&reason()),
+        }
+    }
+
+    fn crash(&mut self, reason: &str) -> Next {
+        let registers = self.vcpu.registers();
+        let report = crash::report(&self.monitor, self.caller.index, reason, &registers);
+        self.monitor.finish(End::Failed(report));
+        Next::Leave
+    }
+}
