@@ -13,39 +13,42 @@
 #include <sys/timerfd.h>
 #include <sys/un.h>
 
-static volatile sig_atomic_t count;
+static volatile int *count;
 static int pipe_[2], full[2], sockets[2], listener, event, timer_, queue, semaphores, lock_file, ep;
 
 static void on_signal(int signal)
 {
     (void)signal;
-    count++;
-}
-
-/*
- * The call is made in a child that gets SIGUSR1 every 20 ms, three times, then
- * SIGTERM. The child's exit code tells: 1 = EINTR, 2 = another result, killed
- * by SIGTERM = the call was restarted each time.
- */
-static int interrupted(int flags, long (*call)(void))
-{
-    pid_t pid = fork();
-    if (pid == 0) {
-        struct sigaction sa = { .sa_handler = on_signal, .sa_flags = flags };
-        sigaction(SIGUSR1, &sa, NULL);
-        long r = call();
-        _exit(r == -1 && errno == EINTR && count > 0 ? 1 : 2);
-    }
-    for (int i = 0; i < 3; i++) {
-        nap_ms(20);
-        kill(pid, SIGUSR1);
-    }
-    nap_ms(20);
-    kill(pid, SIGTERM);
-    return reap(pid);
+    ++*count;
 }
 
 #define RESTARTED (1000 + SIGTERM)
+
+/*
+ * The call is made in a child that gets SIGUSR1 every 10 ms until it ends or
+ * has handled several. The child's exit code tells: 1 = EINTR, 2 = another
+ * result, killed by SIGTERM = the call was restarted each time.
+ */
+static int interrupted(int flags, long (*call)(void))
+{
+    struct sigaction sa = { .sa_handler = on_signal, .sa_flags = flags };
+    sigaction(SIGUSR1, &sa, NULL);
+    *count = 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        long r = call();
+        _exit(r == -1 && errno == EINTR && *count > 0 ? 1 : 2);
+    }
+    siginfo_t si = { 0 };
+    while (*count < 6 && si.si_pid == 0) {
+        nap_ms(10);
+        kill(pid, SIGUSR1);
+        waitid(P_PID, pid, &si, WEXITED | WNOWAIT | WNOHANG);
+    }
+    nap_ms(10);
+    kill(pid, SIGTERM);
+    return reap(pid);
+}
 
 static char byte;
 static long c_read(void) { return read(pipe_[0], &byte, 1); }
@@ -94,6 +97,7 @@ static void prepare(void)
 {
     struct flock l = { .l_type = F_WRLCK };
     static char b[65536];
+    count = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     pipe(pipe_);
     pipe(full);
     write(full[1], b, sizeof b);
