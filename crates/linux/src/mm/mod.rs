@@ -17,7 +17,7 @@ pub mod vma;
 pub use calls::{CALLS, POPULATE_READ_MAX};
 pub use object::MapObject;
 pub use shared::SharedMemory;
-pub use space::{AddressSpace, Layout, NewMap, Place};
+pub use space::{AddressSpace, Layout, NewMap, Place, VmaInfo};
 
 #[cfg(test)]
 mod tests;
