@@ -175,6 +175,14 @@ pub trait FileOps: Any + Send + Sync {
         Err(Errno::EINVAL)
     }
 
+    /// fallocate(2); the range has been checked.
+    ///
+    /// # Errors
+    /// `ENODEV` for files without space of their own, `EOPNOTSUPP` for modes that are not known.
+    fn allocate(&self, _file: &File, _mode: u32, _offset: u64, _len: u64) -> SysResult<()> {
+        Err(Errno::ENODEV)
+    }
+
     /// The inode, for files that lie in the tree (or pretend to, as pipes do for fstat).
     fn inode(&self) -> Option<Arc<dyn Inode>>;
 

@@ -120,6 +120,14 @@ pub trait Inode: Any + Send + Sync {
         Err(Errno::EPERM)
     }
 
+    /// Makes a regular file that has no name yet, in the file system of this directory (O_TMPFILE).
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP`, `ENOSPC`, ...
+    fn create_nameless(&self, _node: &NewNode) -> SysResult<Arc<dyn Inode>> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
     /// Makes another name of an inode of the same file system.
     ///
     /// # Errors

@@ -3,12 +3,21 @@
 //! [`Inode`] is an object of a file system, [`File`] an open file description with its [`FileOps`], [`FdTable`] a process's descriptors,
 //! [`Vfs`] the tree of mounts. Pipes, sockets, epoll sets and the like are `FileOps` without an inode in the tree.
 
+pub mod calls;
+pub mod dentry;
+pub mod directory;
 pub mod fd;
 pub mod file;
 pub mod inode;
+pub mod layer;
+pub mod open;
+pub mod special;
+pub mod stream;
 pub mod vfs;
+pub mod walk;
 
 pub use fd::{FdTable, FsContext};
 pub use file::{Events, File, FileOps, OpenFlags};
 pub use inode::{DirEntry, Inode, NewNode, NodeKind, SetAttr};
-pub use vfs::{Path, Vfs};
+pub use vfs::{Mount, Path, Vfs};
+pub use walk::WalkFlags;

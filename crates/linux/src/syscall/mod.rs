@@ -5,6 +5,7 @@
 
 pub mod misc;
 
+use crate::fs;
 use crate::task::Task;
 use crate::{Errno, SysResult};
 use alloc::sync::Arc;
@@ -97,6 +98,9 @@ pub const FAMILIES: &[&[Entry]] = &[
     crate::ipc::futex::CALLS,
     crate::ipc::pipe::CALLS,
     crate::mm::CALLS,
+    fs::calls::io::CALLS,
+    fs::calls::open::CALLS,
+    fs::calls::stat::CALLS,
 ];
 
 /// Numbers that the table covers.
