@@ -8,8 +8,8 @@ use crate::{Errno, SysResult, host};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use cormus_hypercall::file::FileAttr;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use cormus_hypercall::file::FileAttr;
 
 /// Names that are asked one by one before the whole directory is fetched.
 const SINGLE_LOOKUPS_MAX: u32 = 2;
