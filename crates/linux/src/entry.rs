@@ -72,7 +72,6 @@ pub fn attention(regs: &mut Regs) {
 /// First steps of a thread that [`crate::host::vcpu_start`] started on a prepared frame.
 pub fn thread_start(regs: &mut Regs) {
     let task = current();
-    platform().fpu_reset();
     task::started(task, regs);
 }
 

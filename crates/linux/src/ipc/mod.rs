@@ -9,11 +9,12 @@ pub mod node;
 pub mod pipe;
 pub mod ring;
 
+pub use crate::signal::broken_pipe;
+
+use crate::SysResult;
 use crate::fs::File;
 use crate::task::Task;
-use crate::{Errno, SysResult};
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
 
 /// Enters a new file in the calling process's table.
 ///
@@ -41,13 +42,4 @@ pub fn install_pair(
         take_out(first);
         take_out(second);
     })
-}
-
-/// A write met no reader: SIGPIPE for the thread, and the error beside it.
-pub fn broken_pipe(task: &Task) -> Errno {
-    /// SIGPIPE's bit.
-    const BROKEN_PIPE: u64 = 1 << (13 - 1);
-    task.signals.pending.fetch_or(BROKEN_PIPE, Ordering::SeqCst);
-    crate::entry::raise_attention(task);
-    Errno::EPIPE
 }

@@ -7,7 +7,10 @@ use super::requests;
 use super::space::{AddressSpace, Maps};
 use super::vma::{Backing, VmaFlags};
 use crate::SysResult;
-use crate::signal;
+use crate::signal::{
+    self,
+    number::{SIGBUS, SIGSEGV},
+};
 use crate::task::Task;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -71,22 +74,48 @@ fn access(task: &Task, regs: &mut Regs, operands: &[Operand]) {
         // What the processor does first is reported first.
         .filter(|operand| operand.kind == 2)
         .chain(operands.iter().filter(|operand| operand.kind != 2))
-        .find_map(|operand| memory.first_fault(operand));
+        .find_map(|operand| {
+            let (address, verdict) = memory.first_fault(operand)?;
+            Some((address, verdict, operand.kind))
+        });
     match fault {
-        Some((address, verdict)) => {
+        Some((address, verdict, kind)) => {
             forget_retries();
-            raise(task, regs, address, verdict);
+            raise(task, regs, address, verdict, kind);
         }
         None if may_retry(regs.rip) => {}
         None => {
             let address = operands.first().map_or(regs.rip, |operand| operand.address);
-            raise(task, regs, address, Verdict::BeyondEnd);
+            raise(task, regs, address, Verdict::BeyondEnd, 0);
         }
     }
 }
 
-fn raise(task: &Task, regs: &mut Regs, address: u64, _verdict: Verdict) {
-    signal::force_fault(task, regs, address);
+/// SIGSEGV or SIGBUS with the codes of sigaction(2).
+fn raise(task: &Task, regs: &mut Regs, address: u64, verdict: Verdict, kind: u32) {
+    const MAPERR: i32 = 1;
+    const ACCERR: i32 = 2;
+    const ADRERR: i32 = 2;
+    /// Bits of the processor's error code: present, write, user, fetch.
+    const PRESENT: u64 = 1;
+    const USER: u64 = 4;
+    let access = match kind {
+        1 => 2,
+        2 => 16,
+        _ => 0,
+    };
+    let (signal, code, present) = match verdict {
+        Verdict::Unmapped => (SIGSEGV, MAPERR, 0),
+        Verdict::BeyondEnd => (SIGBUS, ADRERR, 0),
+        _ => (SIGSEGV, ACCERR, PRESENT),
+    };
+    let fault = signal::Fault {
+        signal,
+        code,
+        address,
+        error_code: USER | present | access,
+    };
+    signal::force_fault(task, regs, fault);
 }
 
 /// Where each vCPU has tried an instruction again, and how often in a row.

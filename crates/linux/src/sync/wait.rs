@@ -144,6 +144,39 @@ impl WaitQueue {
         }
     }
 
+    /// Like [`WaitQueue::wait_until`], but only the end of the thread breaks the wait; signals stay pending.
+    ///
+    /// # Errors
+    /// [`WaitError::Interrupted`] when `task` has to end, [`WaitError::TimedOut`] past the deadline.
+    pub fn wait_killable<T>(
+        &self,
+        task: &Task,
+        deadline_ns: u64,
+        mut test: impl FnMut() -> Option<T>,
+    ) -> Result<T, WaitError> {
+        loop {
+            let seen = self.sequence.load(Ordering::SeqCst);
+            if let Some(value) = test() {
+                return Ok(value);
+            }
+            if task.ending.load(Ordering::SeqCst) {
+                return Err(WaitError::Interrupted);
+            }
+            self.sleepers.fetch_add(1, Ordering::SeqCst);
+            let wake = if self.sequence.load(Ordering::SeqCst) == seen {
+                host::wait(&self.sequence, seen, deadline_ns, true)
+            } else {
+                Wake::Woken
+            };
+            self.sleepers.fetch_sub(1, Ordering::SeqCst);
+            match wake {
+                Wake::Woken => {}
+                Wake::TimedOut => return test().ok_or(WaitError::TimedOut),
+                Wake::Kicked => task.acknowledge_kick(),
+            }
+        }
+    }
+
     /// Like [`WaitQueue::wait_until`] without an end: for waits that no signal may break.
     pub fn wait_uninterruptible<T>(&self, mut test: impl FnMut() -> Option<T>) -> T {
         loop {

@@ -4,10 +4,11 @@
 //! how far the call is supported, and the documentation (`cormus syscalls`) is printed from the same rows.
 
 pub mod misc;
+pub mod random;
 
 use crate::fs;
 use crate::task::Task;
-use crate::{Errno, SysResult};
+use crate::{Errno, SysResult, signal, task, time};
 use alloc::sync::Arc;
 use cormus_hypercall::area::Regs;
 
@@ -101,6 +102,20 @@ pub const FAMILIES: &[&[Entry]] = &[
     fs::calls::io::CALLS,
     fs::calls::open::CALLS,
     fs::calls::stat::CALLS,
+    random::CALLS,
+    task::clone::CALLS,
+    task::exit::CALLS,
+    task::identity::CALLS,
+    task::limits::CALLS,
+    task::pidfd::CALLS,
+    task::thread::CALLS,
+    task::usage::CALLS,
+    task::wait::CALLS,
+    signal::action::CALLS,
+    signal::calls::CALLS,
+    signal::frame::CALLS,
+    signal::kill::CALLS,
+    time::calls::CALLS,
 ];
 
 /// Numbers that the table covers.

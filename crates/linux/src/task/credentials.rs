@@ -28,6 +28,21 @@ pub struct Credentials {
 /// Every capability that Linux 6.1 knows, 0 to 40.
 pub const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
 
+/// Signals may be sent to processes of other users.
+pub const CAP_KILL: u32 = 5;
+/// Group numbers may be changed at will.
+pub const CAP_SETGID: u32 = 6;
+/// User numbers may be changed at will.
+pub const CAP_SETUID: u32 = 7;
+/// Capability sets may be changed at will.
+pub const CAP_SETPCAP: u32 = 8;
+/// The machine may be administered.
+pub const CAP_SYS_ADMIN: u32 = 21;
+/// Scheduling of any process may be changed.
+pub const CAP_SYS_NICE: u32 = 23;
+/// Resource limits may be exceeded and raised.
+pub const CAP_SYS_RESOURCE: u32 = 24;
+
 impl Credentials {
     /// A user's credentials: root has all capabilities inside the machine, others none.
     #[must_use]

@@ -5,12 +5,23 @@
 //! no thread and inherits orphans.
 
 pub mod boot;
+pub mod clone;
 pub mod credentials;
+pub mod exec;
+pub mod exit;
+pub mod identity;
+pub mod limits;
+pub mod pidfd;
 pub mod process;
+pub mod start;
 pub mod tables;
+pub mod thread;
+pub mod usage;
+pub mod wait;
 
 pub use credentials::Credentials;
 pub use process::Process;
+pub use start::first;
 pub use tables::Tasks;
 
 use crate::fs::{FdTable, FsContext};
@@ -18,10 +29,15 @@ use crate::kernel::Kernel;
 use crate::platform::platform;
 use crate::signal::TaskSignals;
 use crate::sync::SpinLock;
+use crate::syscall::Context;
+use crate::{Errno, SysResult};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use cormus_hypercall::area::Regs;
+
+/// The rest of an interrupted call, for restart_syscall(2).
+pub type Restart = Box<dyn FnOnce(&mut Context<'_>) -> SysResult + Send>;
 
 /// A thread.
 pub struct Task {
@@ -51,6 +67,18 @@ pub struct Task {
     pub ending: AtomicBool,
     /// Wait status (as of wait4) of an ending thread.
     pub exit_status: AtomicU32,
+    /// What restart_syscall(2) goes on with.
+    restart: SpinLock<Option<Restart>>,
+    /// What a new thread begins with, until it has.
+    start: SpinLock<Option<Box<start::Start>>>,
+    /// Who waits for this thread to leave memory that it has from vfork.
+    vfork: SpinLock<Option<Arc<clone::Release>>>,
+    /// Nice value, -20 to 19.
+    pub nice: AtomicI32,
+    /// Timer slack in nanoseconds, as PR_SET_TIMERSLACK sets it.
+    pub timer_slack_ns: AtomicU64,
+    /// Whether execve gives no new privileges, as PR_SET_NO_NEW_PRIVS sets it.
+    pub no_new_privileges: AtomicBool,
 }
 
 impl core::fmt::Debug for Task {
@@ -62,7 +90,7 @@ impl core::fmt::Debug for Task {
 }
 
 impl Task {
-    /// Whether a blocking call has to end: a signal is to be taken, or the thread must end.
+    /// Whether a blocking call has to end: a signal is to be taken, or the thread must end or stop.
     #[must_use]
     pub fn interrupted(&self) -> bool {
         self.ending.load(Ordering::SeqCst) || self.signals.has_deliverable(self)
@@ -81,6 +109,26 @@ impl Task {
         if vcpu != platform().area().index {
             crate::host::vcpu_kick(vcpu);
         }
+    }
+
+    /// Makes the thread end on its way out.
+    pub fn end(&self, status: u32) {
+        if !self.ending.load(Ordering::SeqCst) {
+            self.exit_status.store(status, Ordering::SeqCst);
+        }
+        self.ending.store(true, Ordering::SeqCst);
+        self.kick();
+    }
+
+    /// Leaves what restart_syscall(2) goes on with; the call then returns the error that this gives.
+    pub fn restart_with(&self, restart: Restart) -> Errno {
+        *self.restart.lock() = Some(restart);
+        Errno::ERESTART_RESTARTBLOCK
+    }
+
+    /// Takes what [`Task::restart_with`] left.
+    pub(crate) fn take_restart(&self) -> Option<Restart> {
+        self.restart.lock().take()
     }
 
     /// The number.
@@ -102,21 +150,46 @@ impl Task {
     pub fn credentials(&self) -> Arc<Credentials> {
         self.credentials.lock().clone()
     }
+
+    /// Replaces them.
+    pub fn set_credentials(&self, credentials: Credentials) {
+        *self.credentials.lock() = Arc::new(credentials);
+    }
+
+    /// CPU time since the thread began.
+    pub fn cpu_time_ns(&self) -> u64 {
+        crate::host::cpu_time(self.vcpu.load(Ordering::Relaxed))
+    }
+
+    /// Sets the name; what is longer than 15 bytes is cut.
+    pub fn set_name(&self, name: &[u8]) {
+        let mut bytes = [0; 16];
+        let len = name.len().min(15);
+        bytes[..len].copy_from_slice(&name[..len]);
+        *self.name.lock() = bytes;
+    }
 }
 
 /// The thread that runs on the calling vCPU.
 ///
 /// # Panics
 /// If none does, which is a bug: only [`boot::boot`] runs without one.
+pub fn current() -> &'static Arc<Task> {
+    match current_if_any() {
+        Some(task) => task,
+        None => panic!("no thread on this vCPU"),
+    }
+}
+
+/// The thread that runs on the calling vCPU, if one does.
 #[allow(
     unsafe_code,
     reason = "the area's task word is a leaked box that only this module writes"
 )]
-pub fn current() -> &'static Arc<Task> {
+pub fn current_if_any() -> Option<&'static Arc<Task>> {
     let pointer = platform().area().task as *const Arc<Task>;
-    assert!(!pointer.is_null(), "no thread on this vCPU");
     // SAFETY: `attach` stored a leaked box there, and `detach` takes it back only when the thread leaves for good.
-    unsafe { &*pointer }
+    unsafe { pointer.as_ref() }
 }
 
 /// Boxes a thread for the `task` word of the area that will run it; [`detach`] takes it back.
@@ -125,22 +198,30 @@ pub fn attach(task: Arc<Task>) -> u64 {
     Box::into_raw(Box::new(task)) as u64
 }
 
-/// Takes the thread of the calling vCPU's area back, at its end.
+/// Takes the thread of an area back, at its end.
 #[allow(unsafe_code, reason = "the counterpart of `attach`")]
 #[must_use]
-pub fn detach() -> Arc<Task> {
-    let pointer = platform().area().task as *mut Arc<Task>;
+fn detach(word: u64) -> Arc<Task> {
+    let pointer = word as *mut Arc<Task>;
     assert!(!pointer.is_null(), "no thread on this vCPU");
     // SAFETY: `attach` leaked this box; the thread is leaving, so nobody calls `current` on this vCPU again.
     *unsafe { Box::from_raw(pointer) }
 }
 
+/// Whether no process outside a group, but of its session, is the parent of one inside.
+#[must_use]
+pub fn group_is_orphaned(kernel: &Kernel, group: u32) -> bool {
+    kernel.tasks.is_orphaned_group(group)
+}
+
 /// Ends the thread if it has been told to; then this does not return.
 pub fn leave_if_ending(task: &Task) {
     if task.ending.load(Ordering::SeqCst) {
-        process::leave();
+        exit::leave();
     }
 }
 
 /// A new thread's first step: its registers are in `regs` already.
-pub fn started(_task: &Task, _regs: &mut Regs) {}
+pub fn started(task: &Task, regs: &mut Regs) {
+    start::finish(task, regs);
+}

@@ -1,19 +1,17 @@
 //! A kernel and tasks for tests.
 
-use crate::fs::{FdTable, FileOps, FsContext, Inode, NodeKind, OpenFlags, Path};
+use crate::SysResult;
+use crate::fs::{FdTable, FsContext};
 use crate::kernel::Kernel;
 use crate::mm::AddressSpace;
-use crate::signal::{ProcessSignals, TaskSignals};
-use crate::sync::{SpinLock, WaitQueue};
+use crate::task::limits::Limits;
+use crate::task::start::{Parts, new_task};
 use crate::task::{Credentials, Process, Task};
-use crate::{Errno, SysResult};
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::any::Any;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
 use cormus_hypercall::boot::BootConfig;
-use cormus_hypercall::file::{FileAttr, FsStat};
 use std::boxed::Box;
 use std::sync::OnceLock;
 
@@ -49,31 +47,6 @@ pub(crate) fn kernel() -> &'static Kernel {
     })
 }
 
-/// A directory without anything, as root of test processes.
-struct Nowhere;
-
-impl Inode for Nowhere {
-    fn attr(&self) -> SysResult<FileAttr> {
-        Ok(FileAttr::default())
-    }
-
-    fn kind(&self) -> NodeKind {
-        NodeKind::Directory
-    }
-
-    fn open(self: Arc<Self>, _task: &Task, _flags: OpenFlags) -> SysResult<Arc<dyn FileOps>> {
-        Err(Errno::ENXIO)
-    }
-
-    fn fs_stat(&self) -> SysResult<(u64, FsStat)> {
-        Err(Errno::ENOSYS)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
 /// A new process with one thread, which the calling host thread plays.
 pub(crate) fn task() -> Arc<Task> {
     thread_of(None)
@@ -87,42 +60,29 @@ pub(crate) fn sibling(leader: &Task) -> Arc<Task> {
 fn thread_of(leader: Option<&Task>) -> Arc<Task> {
     let kernel = kernel();
     let tid = kernel.tasks.allocate_pid().expect("a free number");
-    let root = Path {
-        inode: Arc::new(Nowhere),
-    };
+    let root = kernel.vfs.root();
     let process = leader.map_or_else(|| process(tid), |leader| leader.process.clone());
     let files = leader.map_or_else(|| Arc::new(FdTable::default()), Task::files);
-    let task = Arc::new(Task {
-        tid: AtomicU32::new(tid),
-        kernel,
+    let task = Arc::new(new_task(Parts {
+        tid,
         process,
-        vcpu: AtomicU32::new(crate::platform::platform().area().index),
-        signals: TaskSignals::default(),
-        fs: SpinLock::new(Arc::new(FsContext::new(root.clone(), root, 0o22))),
-        files: SpinLock::new(files),
-        credentials: SpinLock::new(Arc::new(Credentials::new(0, 0))),
-        name: SpinLock::new(*b"test\0\0\0\0\0\0\0\0\0\0\0\0"),
-        clear_child_tid: AtomicU64::new(0),
-        robust_list: AtomicU64::new(0),
-        ending: AtomicBool::new(false),
-        exit_status: AtomicU32::new(0),
-    });
+        fs: Arc::new(FsContext::new(root.clone(), root, 0o22)),
+        files,
+        credentials: Arc::new(Credentials::new(0, 0)),
+    }));
+    task.set_name(b"test");
+    task.vcpu
+        .store(crate::platform::platform().area().index, Ordering::Relaxed);
     kernel.tasks.insert_task(&task);
-    task.process.threads.lock().push(Arc::downgrade(&task));
+    task.process.add_thread(&task).expect("a living process");
     task
 }
 
 fn process(pid: u32) -> Arc<Process> {
-    let process = Arc::new(Process {
-        pid,
-        parent: AtomicU32::new(1),
-        group: AtomicU32::new(pid),
-        session: AtomicU32::new(pid),
-        memory: SpinLock::new(Arc::new(AddressSpace::new().expect("a window"))),
-        signals: ProcessSignals::default(),
-        threads: SpinLock::new(Vec::new()),
-        child_events: WaitQueue::new(),
-    });
+    let memory = Arc::new(AddressSpace::new().expect("a window"));
+    let limits = Limits::new(kernel());
+    let process = Arc::new(Process::new(kernel(), pid, Some(memory), limits));
+    process.parent.store(1, Ordering::Relaxed);
     kernel().tasks.insert_process(&process);
     process
 }

@@ -1,6 +1,9 @@
 //! The clocks.
 
+pub mod calls;
+
 use crate::platform::platform;
+use crate::{Errno, SysResult, user};
 use core::sync::atomic::Ordering;
 use cormus_hypercall::clock::ClockPage;
 
@@ -24,6 +27,26 @@ pub fn realtime_ns() -> u64 {
 #[must_use]
 pub fn realtime_offset_ns() -> u64 {
     read_clock(platform().clock()).1
+}
+
+/// The monotonic time `ns` from now, never 0, which would mean no deadline.
+#[must_use]
+pub fn deadline_after(ns: u64) -> u64 {
+    monotonic_ns().saturating_add(ns).max(1)
+}
+
+/// Reads a `struct timespec` as nanoseconds; times beyond 584 years are cut to that.
+///
+/// # Errors
+/// `EFAULT`, or `EINVAL` for a negative time or more than a second of nanoseconds.
+pub fn read_timespec(address: u64) -> SysResult {
+    let [seconds, ns]: [i64; 2] = user::read(address)?;
+    let seconds = u64::try_from(seconds).map_err(|_| Errno::EINVAL)?;
+    let ns = u64::try_from(ns).map_err(|_| Errno::EINVAL)?;
+    if ns >= NS_PER_S {
+        return Err(Errno::EINVAL);
+    }
+    Ok(seconds.saturating_mul(NS_PER_S).saturating_add(ns))
 }
 
 /// The monotonic clock and the wall clock's offset from it, consistent with one another.
