@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod demo;
 mod licences;
 mod packages;
 mod shell;
@@ -15,6 +16,7 @@ usage: cargo xtask COMMAND
 
   check    formatting, lints, the project's own rules (tidy), licences, advisories
   test     `check`, a release build, and every test; installs missing programs when root on Debian
+  demo     a tour of `cormus` on real programs, then the bench
   bench    one table: Cormus beside the host, bubblewrap and crun
            --only NAME  some rows (start, getpid, redis ...; several times if need be)
            --write      keep the table in docs/benchmarks.md
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["check"] => check::run(),
         ["test"] => test::run(),
+        ["demo"] => demo::run(),
         ["bench", options @ ..] => bench::run(options),
         ["tidy"] => tidy::run(tidy::Ratchet::Keep),
         ["tidy", "--lower"] => tidy::run(tidy::Ratchet::Lower),
