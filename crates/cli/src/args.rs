@@ -187,9 +187,10 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub(crate) strace: Option<Option<PathBuf>>,
 
-    /// Stop before the first instruction of the personality and wait for gdb
-    #[arg(long, hide = true)]
-    pub(crate) debug_personality: bool,
+    /// Rewrite system calls of the program into plain calls when they are first made: faster, but a read
+    /// through a null pointer then succeeds
+    #[arg(long)]
+    pub(crate) rewrite: bool,
 }
 
 #[derive(Args, Debug)]

@@ -1,13 +1,11 @@
 //! How `cormus` fails: a sentence for people and an exit code for scripts, those of other container tools.
+//!
+//! That a program is not found (127) or cannot be executed (126) is for the machine to say, which ends with that code.
 
 use std::process::ExitCode;
 
 /// The machine cannot be made, or the command makes no sense.
 const CODE_CORMUS: u8 = 125;
-/// The program exists but cannot be executed.
-const CODE_NOT_EXECUTABLE: u8 = 126;
-/// The program does not exist.
-const CODE_NOT_FOUND: u8 = 127;
 /// Added to the number of the signal that ended the program.
 const CODE_SIGNAL: u8 = 128;
 
@@ -28,20 +26,6 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 impl Failure {
-    pub(crate) fn not_found(error: anyhow::Error) -> Self {
-        Self {
-            code: CODE_NOT_FOUND,
-            error,
-        }
-    }
-
-    pub(crate) fn not_executable(error: anyhow::Error) -> Self {
-        Self {
-            code: CODE_NOT_EXECUTABLE,
-            error,
-        }
-    }
-
     /// Prints the chain of reasons and gives the code to end with.
     pub(crate) fn report(&self) -> ExitCode {
         // Somebody who closed the output has read enough; there is nobody to tell.

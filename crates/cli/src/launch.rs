@@ -1,13 +1,184 @@
 //! The one place where a machine is made and run.
 
 use crate::failure::{Ended, Failure};
-use crate::spec::MachineSpec;
+use crate::spec::{Limits, MachineSpec, Strace, Verbosity};
+use crate::terminal::RawTerminal;
+use crate::values::{AllowOut, Protocol, Publish, Volume};
+use crate::{report, signals};
+use anyhow::{Context, Result};
+use cormus_machine::{Config, End, Machine, Outbound, RootConfig, TraceTarget, Transport};
+use std::net::ToSocketAddrs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Runs the program to its end in a machine of its own.
 pub(crate) fn launch(spec: MachineSpec) -> Result<Ended, Failure> {
-    Err(anyhow::anyhow!(
-        "cannot run {:?}: this build makes no machines yet",
-        spec.command
-    )
-    .into())
+    let stats = spec.report.stats;
+    let config = config(&spec)?;
+    let mut machine = Machine::new(&config).context("cannot make the machine")?;
+    // Held until the machine has ended, so that its last lines are shown as the program wrote them.
+    let terminal = spec.terminal.then(RawTerminal::enter).transpose()?;
+    signals::forward(&machine)?;
+    let end = machine.run();
+    drop(terminal);
+    if stats {
+        report::print(&machine.stats())?;
+    }
+    match end {
+        End::Exited(code) => Ok(Ended::Code(code)),
+        End::Signaled(signal) => Ok(Ended::Signal(signal)),
+        End::Failed(reason) => Err(anyhow::anyhow!("the machine failed: {reason}").into()),
+    }
+}
+
+/// The machine's own configuration, as the specification asks for.
+fn config(spec: &MachineSpec) -> Result<Config> {
+    let words = spec.command.iter();
+    let words: Vec<Vec<u8>> = words.map(|word| word.as_bytes().to_vec()).collect();
+    let program = words.first().cloned().context("no program is named")?;
+    let defaults = Config::new(program);
+    let Limits {
+        memory_bytes,
+        cpus_thousandths,
+        pids,
+        files,
+    } = spec.limits;
+    let memory_bytes = memory_bytes.unwrap_or(defaults.memory_bytes);
+    let mut roots = vec![RootConfig {
+        host: spec.root.clone(),
+        mount_point: b"/".to_vec(),
+        writable: false,
+    }];
+    roots.extend(spec.volumes.iter().map(root));
+    Ok(Config {
+        arguments: words,
+        environment: environment(spec),
+        directory: spec.workdir.as_os_str().as_bytes().to_vec(),
+        uid: spec.user.uid,
+        gid: spec.user.gid,
+        hostname: spec.hostname.clone(),
+        terminal: spec.terminal,
+        stdin: true,
+        memory_bytes,
+        cpus_thousandths,
+        task_count_max: pids.unwrap_or(defaults.task_count_max),
+        file_count_max: files.unwrap_or(defaults.file_count_max),
+        layer_bytes_max: memory_bytes / 2,
+        roots,
+        published: spec.publish.iter().map(published).collect(),
+        outbound: outbound(&spec.allow_out)?,
+        resolvers: resolvers(Path::new("/etc/resolv.conf")),
+        trace: spec.report.strace.as_ref().map(trace),
+        rewrite: spec.rewrite,
+        log_level: log_level(spec.report.verbosity),
+        ..defaults
+    })
+}
+
+fn environment(spec: &MachineSpec) -> Vec<Vec<u8>> {
+    let pairs = spec.env.iter();
+    pairs
+        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
+        .collect()
+}
+
+fn root(volume: &Volume) -> RootConfig {
+    RootConfig {
+        host: volume.host.clone(),
+        mount_point: volume.guest.as_os_str().as_bytes().to_vec(),
+        writable: !volume.read_only,
+    }
+}
+
+fn published(publish: &Publish) -> cormus_machine::Publish {
+    cormus_machine::Publish {
+        host: publish.host,
+        guest_port: publish.guest_port,
+        transport: match publish.protocol {
+            Protocol::Tcp => Transport::Tcp,
+            Protocol::Udp => Transport::Udp,
+        },
+    }
+}
+
+fn trace(strace: &Strace) -> TraceTarget {
+    match strace {
+        Strace::Stderr => TraceTarget::Stderr,
+        Strace::File(path) => TraceTarget::File(path.clone()),
+    }
+}
+
+/// Names are resolved here, once: what a name means later is not the user's word.
+fn outbound(allowed: &[AllowOut]) -> Result<Vec<Outbound>> {
+    let mut rules = Vec::new();
+    for allow in allowed {
+        match allow {
+            AllowOut::Any => rules.push(Outbound::Any),
+            AllowOut::Network { address, prefix } => rules.push(Outbound::Network {
+                address: *address,
+                prefix: *prefix,
+                port: None,
+            }),
+            AllowOut::Host { host, port } => {
+                let addresses = (host.as_str(), *port)
+                    .to_socket_addrs()
+                    .with_context(|| format!("cannot find the address of {host}"))?;
+                rules.extend(addresses.map(|address| Outbound::Network {
+                    address: address.ip(),
+                    prefix: if address.is_ipv4() { 32 } else { 128 },
+                    port: Some(*port),
+                }));
+            }
+        }
+    }
+    Ok(rules)
+}
+
+/// The host's name servers; a host without the file has none to pass on.
+fn resolvers(file: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.strip_prefix("nameserver"))
+        .map(|server| server.trim().to_owned())
+        .collect()
+}
+
+/// Lowest importance of the personality's lines: errors only, warnings, or more.
+const fn log_level(verbosity: Verbosity) -> u8 {
+    match verbosity {
+        Verbosity::Quiet => 0,
+        Verbosity::Normal => 1,
+        Verbosity::Verbose => 2,
+        Verbosity::Trace => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_addresses() {
+        let check = |allow: &str, expect: &[Outbound]| {
+            assert_eq!(
+                outbound(&[allow.parse().unwrap()]).unwrap(),
+                expect,
+                "{allow}"
+            );
+        };
+        let network = |address: &str, prefix, port| Outbound::Network {
+            address: address.parse().unwrap(),
+            prefix,
+            port,
+        };
+        check("any", &[Outbound::Any]);
+        check("10.0.0.0/8", &[network("10.0.0.0", 8, None)]);
+        check("127.0.0.1:80", &[network("127.0.0.1", 32, Some(80))]);
+        check("[::1]:80", &[network("::1", 128, Some(80))]);
+    }
+
+    #[test]
+    fn name_servers() {
+        assert!(resolvers(Path::new("/no/such/file")).is_empty());
+    }
 }

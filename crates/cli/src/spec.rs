@@ -25,6 +25,7 @@ pub(crate) struct MachineSpec {
     pub(crate) volumes: Vec<Volume>,
     pub(crate) publish: Vec<Publish>,
     pub(crate) allow_out: Vec<AllowOut>,
+    pub(crate) rewrite: bool,
     pub(crate) report: Report,
 }
 
@@ -42,7 +43,6 @@ pub(crate) struct Limits {
 pub(crate) struct Report {
     pub(crate) stats: bool,
     pub(crate) strace: Option<Strace>,
-    pub(crate) debug_personality: bool,
     pub(crate) verbosity: Verbosity,
 }
 
@@ -114,13 +114,13 @@ impl MachineSpec {
             volumes: volumes(args.sharing.volume)?,
             publish: args.sharing.publish,
             allow_out: args.sharing.allow_out,
+            rewrite: args.report.rewrite,
             report: Report {
                 stats: args.report.stats,
                 strace: args
                     .report
                     .strace
                     .map(|file| file.map_or(Strace::Stderr, |file| Strace::File(here.join(file)))),
-                debug_personality: args.report.debug_personality,
                 verbosity,
             },
         })

@@ -6,7 +6,7 @@
 mod network;
 mod signal;
 
-pub(crate) use network::{AllowOut, Publish};
+pub(crate) use network::{AllowOut, Protocol, Publish};
 pub(crate) use signal::Signal;
 
 use anyhow::{Context, Error, Result, bail, ensure};

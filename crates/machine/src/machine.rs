@@ -103,6 +103,10 @@ impl Machine {
         ended.unwrap_or_else(|| End::Failed("the machine stopped without an end".to_owned()))
     }
 
+    pub(crate) const fn monitor(&self) -> &Arc<Monitor> {
+        &self.monitor
+    }
+
     /// What the machine did until now.
     #[must_use]
     pub fn stats(&self) -> Stats {

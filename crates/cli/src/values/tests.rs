@@ -1,4 +1,3 @@
-use super::network::Protocol;
 use super::*;
 use std::fmt::Debug;
 

@@ -1,0 +1,52 @@
+//! Speaking to a running machine from outside: signals and the size of its terminal.
+
+use crate::machine::Machine;
+use crate::monitor::Monitor;
+use cormus_hypercall::boot::Request;
+use std::sync::{Arc, Weak};
+
+/// A handle to a machine for other threads; it does nothing once the machine is gone.
+#[derive(Clone)]
+pub struct Remote {
+    monitor: Weak<Monitor>,
+}
+
+impl std::fmt::Debug for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Remote")
+    }
+}
+
+impl Remote {
+    /// Sends a signal to the machine's main program, as if from another process.
+    pub fn signal(&self, signal: u32) {
+        self.send(Request::Signal(signal));
+    }
+
+    /// Tells the machine that its terminal has a new size.
+    pub fn terminal_size(&self, columns: u16, rows: u16) {
+        self.send(Request::TerminalSize { columns, rows });
+    }
+
+    fn send(&self, request: Request) {
+        let Some(monitor) = self.monitor.upgrade() else {
+            return;
+        };
+        monitor.requests.add(&monitor.region, request);
+        // Any vCPU takes it on its way through the personality; the first busy one is made to pass there.
+        let busy = monitor.vcpus.busy().next();
+        if let Some(index) = busy {
+            monitor.kick(index);
+        }
+    }
+}
+
+impl Machine {
+    /// A handle for other threads.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        Remote {
+            monitor: Arc::downgrade(self.monitor()),
+        }
+    }
+}
