@@ -183,7 +183,7 @@ fn munmap(context: &mut Context<'_>) -> SysResult {
     Ok(0)
 }
 
-fn mprotect(context: &mut Context<'_>) -> SysResult {
+pub(super) fn mprotect(context: &mut Context<'_>) -> SysResult {
     let [start, len] = [context.arg(0), context.arg(1)];
     let protection = context.uint(2);
     let grows_down = protection & nr::PROT_GROWSDOWN != 0;

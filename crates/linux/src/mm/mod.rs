@@ -3,11 +3,13 @@
 //! An [`AddressSpace`] owns a window. Its areas (VMAs) are kept here; what they show is mapped by the monitor, so the host
 //! does demand paging, file mapping and copy-on-write.
 
+pub mod advice;
 mod calls;
 pub mod fault;
 mod heap;
 pub mod layout;
 mod object;
+pub mod policy;
 mod remap;
 mod requests;
 mod shared;

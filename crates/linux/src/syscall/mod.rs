@@ -116,6 +116,8 @@ pub const FAMILIES: &[&[Entry]] = &[
     signal::frame::CALLS,
     signal::kill::CALLS,
     time::calls::CALLS,
+    crate::mm::advice::CALLS,
+    crate::mm::policy::CALLS,
 ];
 
 /// Numbers that the table covers.
