@@ -98,6 +98,7 @@ pub const FAMILIES: &[&[Entry]] = &[
     misc::CALLS,
     crate::ipc::futex::CALLS,
     crate::ipc::pipe::CALLS,
+    crate::exec::CALLS,
     crate::mm::CALLS,
     fs::calls::io::CALLS,
     fs::calls::open::CALLS,

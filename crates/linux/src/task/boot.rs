@@ -1,24 +1,76 @@
 //! The machine's first steps: from the boot configuration to a loaded program.
 
+use super::Credentials;
+use crate::exec::{self, Request};
+use crate::fs::walk::{self, AT_FDCWD, WalkFlags};
+use crate::fs::{FdTable, FsContext, NodeKind, Path, inode::check_access, stream};
+use crate::kernel::Kernel;
+use crate::mm::AddressSpace;
+use crate::task::Task;
 use crate::{Errno, SysResult, host};
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use cormus_hypercall::area::Regs;
 use cormus_hypercall::boot::BootConfig;
 use cormus_hypercall::layout::{BOOT_OFFSET, BOOT_SIZE_MAX, REGION_BASE};
 
-/// Exit code when the program was not found, as shells and container tools give it.
-const EXIT_NOT_FOUND: u32 = 127;
-/// Exit code when it cannot be executed.
+/// Exit code when the machine could not be set up, as container tools give it.
+const EXIT_SETUP: u32 = 125;
+/// Exit code when the program cannot be executed.
 const EXIT_NOT_EXECUTABLE: u32 = 126;
+/// Exit code when it was not found.
+const EXIT_NOT_FOUND: u32 = 127;
+
+/// Where a program is looked for when the environment has no `PATH`.
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What could not be done, to what, and why.
+struct Failure {
+    what: Vec<u8>,
+    error: Errno,
+    code: u32,
+}
 
 /// Makes the kernel and the first process, and loads the program into `regs`. Ends the machine if that fails.
 pub fn boot(regs: &mut Regs) {
-    let program = match configuration() {
-        Ok(config) => config.program.clone(),
-        Err(error) => return fail(b"boot configuration", error),
+    if let Err(failure) = start(regs) {
+        let what = String::from_utf8_lossy(&failure.what);
+        host::log(0, &format!("{what}: {}", describe(failure.error)));
+        host::machine_exit(failure.code, false);
+    }
+}
+
+fn start(regs: &mut Regs) -> Result<(), Failure> {
+    let setup = |what: &str| {
+        let what = what.as_bytes().to_vec();
+        move |error| Failure {
+            what,
+            error,
+            code: EXIT_SETUP,
+        }
     };
-    let _ = regs;
-    fail(&program, Errno::ENOSYS);
+    let config = configuration().map_err(setup("boot configuration"))?;
+    let kernel = Kernel::new(config).map_err(setup("directory tree"))?;
+    let kernel: &'static Kernel = Box::leak(Box::new(kernel));
+    let task = first_task(kernel).map_err(setup("first process"))?;
+    enter_directory(kernel, &task).map_err(|error| Failure {
+        what: kernel.config.directory.clone(),
+        error,
+        code: EXIT_SETUP,
+    })?;
+    run(&task, regs).map_err(|error| Failure {
+        what: kernel.config.program.clone(),
+        error,
+        code: if matches!(error, Errno::ENOENT | Errno::ENOTDIR) {
+            EXIT_NOT_FOUND
+        } else {
+            EXIT_NOT_EXECUTABLE
+        },
+    })
 }
 
 /// The configuration that the monitor left in the region.
@@ -36,20 +88,96 @@ fn configuration() -> SysResult<BootConfig> {
     postcard::from_bytes(bytes).map_err(|_| Errno::EINVAL)
 }
 
-/// Says why the program cannot be run and ends the machine.
-fn fail(what: &[u8], error: Errno) {
-    host::log(
-        0,
-        &format!(
-            "{}: {}",
-            alloc::string::String::from_utf8_lossy(what),
-            error
-        ),
-    );
-    let code = if error == Errno::ENOENT {
-        EXIT_NOT_FOUND
-    } else {
-        EXIT_NOT_EXECUTABLE
+/// Process 2 with its one thread, its streams, and an empty window, in which this vCPU then runs.
+fn first_task(kernel: &'static Kernel) -> SysResult<Arc<Task>> {
+    let memory = Arc::new(AddressSpace::new()?);
+    host::window_switch(memory.window)?;
+    let root = kernel.vfs.root();
+    let fs = Arc::new(FsContext::new(root.clone(), root, 0o22));
+    let files = Arc::new(FdTable::default());
+    for (number, file) in stream::standard_files(kernel).into_iter().enumerate() {
+        if let Some(file) = file {
+            files.replace(number as u32, file, false);
+        }
+    }
+    let credentials = Credentials::new(kernel.config.uid, kernel.config.gid);
+    Ok(super::first(kernel, credentials, fs, files, memory))
+}
+
+fn enter_directory(kernel: &Kernel, task: &Task) -> SysResult<()> {
+    let how = WalkFlags::FOLLOW | WalkFlags::DIRECTORY;
+    let directory = walk::lookup(task, AT_FDCWD, &kernel.config.directory, how)?;
+    *task.fs().directory.lock() = directory;
+    Ok(())
+}
+
+fn run(task: &Arc<Task>, regs: &mut Regs) -> SysResult<()> {
+    let config = &task.kernel.config;
+    let (path, name) = find(task, config)?;
+    let request = Request {
+        path,
+        name,
+        name_reachable: true,
+        arguments: config.arguments.clone(),
+        environment: config.environment.clone(),
     };
-    host::machine_exit(code, false);
+    exec::execute(task, request, regs)
+}
+
+/// The program's file: by its path, or by its name in the directories of `PATH`.
+fn find(task: &Task, config: &BootConfig) -> SysResult<(Path, Vec<u8>)> {
+    let program = &config.program;
+    if program.contains(&b'/') {
+        let path = walk::lookup(task, AT_FDCWD, program, WalkFlags::FOLLOW)?;
+        return Ok((path, program.clone()));
+    }
+    let path = config
+        .environment
+        .iter()
+        .find_map(|entry| entry.strip_prefix(b"PATH="))
+        .unwrap_or(DEFAULT_PATH);
+    let mut result = Err(Errno::ENOENT);
+    for directory in path.split(|&byte| byte == b':') {
+        let directory = if directory.is_empty() {
+            b"."
+        } else {
+            directory
+        };
+        let name = [directory, b"/", program].concat();
+        match executable(task, &name) {
+            Ok(path) => return Ok((path, name)),
+            // As shells do: what is there but may not be run is reported if nothing better follows.
+            Err(Errno::EACCES) => result = Err(Errno::EACCES),
+            Err(_) => {}
+        }
+    }
+    result
+}
+
+fn executable(task: &Task, name: &[u8]) -> SysResult<Path> {
+    let path = walk::lookup(task, AT_FDCWD, name, WalkFlags::FOLLOW)?;
+    if path.inode.kind() != NodeKind::Regular {
+        return Err(Errno::EACCES);
+    }
+    check_access(&path.inode.attr()?, &task.credentials(), 1)?;
+    Ok(path)
+}
+
+/// The text of strerror(3) for what starting a program may end with.
+fn describe(error: Errno) -> Cow<'static, str> {
+    Cow::Borrowed(match error {
+        Errno::ENOENT => "No such file or directory",
+        Errno::EACCES => "Permission denied",
+        Errno::EPERM => "Operation not permitted",
+        Errno::ENOEXEC => "Exec format error",
+        Errno::ENOTDIR => "Not a directory",
+        Errno::ELOOP => "Too many levels of symbolic links",
+        Errno::ELIBBAD => "Accessing a corrupted shared library",
+        Errno::ENOMEM => "Cannot allocate memory",
+        Errno::E2BIG => "Argument list too long",
+        Errno::EINVAL => "Invalid argument",
+        Errno::EIO => "Input/output error",
+        Errno::ENAMETOOLONG => "File name too long",
+        other => return Cow::Owned(format!("{other}")),
+    })
 }
