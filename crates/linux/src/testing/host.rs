@@ -1,0 +1,360 @@
+//! The host's files as a test's monitor serves them: trees in memory, one for each root.
+//!
+//! Root 0 has what [`seed`] puts there; root 1 is a writable volume, root 2 one regular file. Tests may change them behind the
+//! personality's back by [`with_root`].
+
+use crate::Errno;
+use cormus_hypercall::Call;
+use cormus_hypercall::file::{DirRecord, FileAttr, FsStat, NameRequest, name_op, open};
+use cormus_linux_abi::as_bytes;
+use std::borrow::ToOwned;
+use std::collections::BTreeMap;
+use std::string::{String, ToString};
+use std::sync::{Mutex, OnceLock};
+use std::vec::Vec;
+
+type Result<T = u64> = core::result::Result<T, Errno>;
+
+/// One object of the host.
+#[derive(Clone, Debug)]
+pub(crate) struct Object {
+    pub(crate) attr: FileAttr,
+    /// Contents, or a link's target.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Objects by inode number, names by path; the root's path is empty.
+#[derive(Debug, Default)]
+pub(crate) struct Tree {
+    objects: BTreeMap<u64, Object>,
+    names: BTreeMap<String, u64>,
+    next_ino: u64,
+}
+
+#[derive(Default)]
+struct Host {
+    roots: Vec<Tree>,
+    handles: BTreeMap<u64, (usize, u64)>,
+    next_handle: u64,
+}
+
+fn host() -> &'static Mutex<Host> {
+    static HOST: OnceLock<Mutex<Host>> = OnceLock::new();
+    HOST.get_or_init(|| {
+        let mut host = Host::default();
+        host.roots.push(seed());
+        let mut volume = Tree::new();
+        volume.add("old", 0o100_644, b"from the host");
+        host.roots.push(volume);
+        let mut single = Tree::new();
+        let root = single.names[""];
+        let object = single.objects.get_mut(&root).expect("the root");
+        object.attr.mode = 0o100_644;
+        object.bytes = b"one file".to_vec();
+        host.roots.push(single);
+        Mutex::new(host)
+    })
+}
+
+/// What root 0 holds.
+fn seed() -> Tree {
+    let mut tree = Tree::new();
+    for directory in ["bin", "etc", "tmp", "usr", "usr/lib", "many"] {
+        tree.add(directory, 0o040_755, b"");
+    }
+    tree.add("bin/tool", 0o100_755, b"tool");
+    tree.add("etc/hosts", 0o100_644, b"127.0.0.1 localhost\n");
+    tree.add("etc/secret", 0o100_600, b"secret");
+    tree.add("lib", 0o120_777, b"usr/lib");
+    tree.add("loop", 0o120_777, b"loop");
+    tree.add("etc/up", 0o120_777, b"../bin");
+    let big: Vec<u8> = (0..100_000u32).map(|n| n as u8 ^ (n >> 8) as u8).collect();
+    tree.add("usr/lib/big", 0o100_644, &big);
+    for index in 0..100 {
+        tree.add(&std::format!("many/{index}"), 0o100_644, b"x");
+    }
+    tree
+}
+
+/// Looks at or changes a root as somebody on the host would.
+pub(crate) fn with_root<T>(number: usize, act: impl FnOnce(&mut Tree) -> T) -> T {
+    act(&mut host().lock().expect("the host").roots[number])
+}
+
+impl Tree {
+    fn new() -> Tree {
+        let mut tree = Tree {
+            next_ino: 2,
+            ..Tree::default()
+        };
+        tree.add("", 0o040_755, b"");
+        tree
+    }
+
+    pub(crate) fn add(&mut self, path: &str, mode: u32, bytes: &[u8]) -> u64 {
+        let ino = self.next_ino;
+        self.next_ino += 1;
+        let attr = FileAttr {
+            ino,
+            mode,
+            nlink: 1,
+            dev: 0x801,
+            ..FileAttr::default()
+        };
+        let bytes = bytes.to_vec();
+        self.objects.insert(ino, Object { attr, bytes });
+        self.names.insert(path.to_owned(), ino);
+        ino
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Option<&Object> {
+        self.objects.get(self.names.get(path)?)
+    }
+
+    fn ino(&self, path: &str) -> Result {
+        self.names.get(path).copied().ok_or(Errno::ENOENT)
+    }
+
+    fn object(&mut self, ino: u64) -> Result<&mut Object> {
+        self.objects.get_mut(&ino).ok_or(Errno::ESTALE)
+    }
+
+    fn attr(&self, ino: u64) -> Result<FileAttr> {
+        let object = self.objects.get(&ino).ok_or(Errno::ESTALE)?;
+        let size = object.bytes.len() as u64;
+        Ok(FileAttr {
+            size,
+            blocks: size.div_ceil(512),
+            ..object.attr
+        })
+    }
+
+    fn children(&self, path: &str) -> Vec<(String, u64)> {
+        let prefix = if path.is_empty() {
+            String::new()
+        } else {
+            std::format!("{path}/")
+        };
+        self.names
+            .iter()
+            .filter_map(|(name, ino)| {
+                let rest = name.strip_prefix(&prefix)?;
+                (!rest.is_empty() && !rest.contains('/')).then(|| (rest.to_string(), *ino))
+            })
+            .collect()
+    }
+
+    fn name(&mut self, request: &NameRequest, path: &str, other: &[u8]) -> Result {
+        let free = |tree: &Tree, path: &str| match tree.ino(path) {
+            Ok(_) => Err(Errno::EEXIST),
+            Err(_) => Ok(()),
+        };
+        match request.op {
+            name_op::MKDIR => {
+                free(self, path)?;
+                self.add(path, 0o040_000 | request.mode as u32, b"");
+            }
+            name_op::SYMLINK => {
+                free(self, path)?;
+                self.add(path, 0o120_777, other);
+            }
+            name_op::LINK => {
+                free(self, path)?;
+                let ino = self.ino(&text(other))?;
+                self.object(ino)?.attr.nlink += 1;
+                self.names.insert(path.to_owned(), ino);
+            }
+            name_op::RENAME => self.rename(path, &text(other))?,
+            name_op::UNLINK | name_op::RMDIR => {
+                self.ino(path)?;
+                if !self.children(path).is_empty() {
+                    return Err(Errno::ENOTEMPTY);
+                }
+                let ino = self.names.remove(path).ok_or(Errno::ENOENT)?;
+                self.object(ino)?.attr.nlink -= 1;
+            }
+            name_op::CHMOD => {
+                let ino = self.ino(path)?;
+                let attr = &mut self.object(ino)?.attr;
+                attr.mode = attr.mode & 0o170_000 | request.mode as u32;
+            }
+            name_op::TIMES => {
+                let ino = self.ino(path)?;
+                let attr = &mut self.object(ino)?.attr;
+                (attr.atime_ns, attr.mtime_ns) = (request.a as i64, request.b as i64);
+            }
+            name_op::TRUNCATE => {
+                let ino = self.ino(path)?;
+                self.object(ino)?.bytes.resize(request.a as usize, 0);
+            }
+            name_op::XATTR_LIST => return Ok(0),
+            name_op::XATTR_GET => return Err(Errno::ENODATA),
+            _ => return Err(Errno::EOPNOTSUPP),
+        }
+        Ok(0)
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> Result<()> {
+        let ino = self.ino(from)?;
+        let below: Vec<(String, u64)> = self
+            .names
+            .iter()
+            .filter(|(name, _)| name.starts_with(&std::format!("{from}/")))
+            .map(|(name, ino)| (name.clone(), *ino))
+            .collect();
+        self.names.remove(from);
+        self.names.insert(to.to_owned(), ino);
+        for (name, ino) in below {
+            self.names.remove(&name);
+            self.names
+                .insert(std::format!("{to}{}", &name[from.len()..]), ino);
+        }
+        Ok(())
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    if text == "." { String::new() } else { text }
+}
+
+fn own_bytes<'a>(address: u64, len: u64) -> &'a mut [u8] {
+    if len == 0 {
+        return &mut [];
+    }
+    // SAFETY: the personality passes the address and length of a buffer of its own, or `super` translated a window address.
+    unsafe {
+        core::slice::from_raw_parts_mut(super::host_address(address) as *mut u8, len as usize)
+    }
+}
+
+fn put<T: cormus_linux_abi::Pod>(address: u64, value: &T) {
+    own_bytes(address, size_of::<T>() as u64).copy_from_slice(as_bytes(value));
+}
+
+impl Host {
+    fn file(&mut self, handle: u64) -> Result<&mut Object> {
+        let (root, ino) = *self.handles.get(&handle).ok_or(Errno::EBADF)?;
+        self.roots[root].object(ino)
+    }
+
+    fn open(&mut self, [root, path, len, flags, mode]: [u64; 5]) -> Result {
+        let path = text(own_bytes(path, len));
+        let root = root as usize;
+        let tree = self.roots.get_mut(root).ok_or(Errno::EBADF)?;
+        let ino = match tree.ino(&path) {
+            Ok(_) if flags & open::EXCLUSIVE != 0 => return Err(Errno::EEXIST),
+            Ok(ino) => ino,
+            Err(_) if flags & open::CREATE != 0 => tree.add(&path, 0o100_000 | mode as u32, b""),
+            Err(error) => return Err(error),
+        };
+        if flags & open::TRUNCATE != 0 {
+            tree.object(ino)?.bytes.clear();
+        }
+        self.next_handle += 1;
+        self.handles.insert(self.next_handle, (root, ino));
+        Ok(self.next_handle)
+    }
+
+    fn dir_read(&mut self, [handle, cookie, buffer, len, _]: [u64; 5]) -> Result {
+        let (root, ino) = *self.handles.get(&handle).ok_or(Errno::EBADF)?;
+        let tree = &self.roots[root];
+        let path = tree
+            .names
+            .iter()
+            .find(|(_, other)| **other == ino)
+            .map(|(path, _)| path.clone())
+            .ok_or(Errno::ENOENT)?;
+        let out = own_bytes(buffer, len);
+        let mut filled = 0;
+        let names = tree.children(&path);
+        for (index, (name, ino)) in names.iter().enumerate().skip(cookie as usize) {
+            let record = DirRecord {
+                cookie: index as u64 + 1,
+                ino: *ino,
+                name_len: name.len() as u16,
+                kind: (tree.attr(*ino)?.mode >> 12) as u16,
+                ..DirRecord::default()
+            };
+            let size = (size_of::<DirRecord>() + name.len()).next_multiple_of(8);
+            if filled + size > out.len() {
+                break;
+            }
+            let head = size_of::<DirRecord>();
+            out[filled..filled + head].copy_from_slice(as_bytes(&record));
+            out[filled + head..filled + head + name.len()].copy_from_slice(name.as_bytes());
+            filled += size;
+        }
+        Ok(filled as u64)
+    }
+
+    fn call(&mut self, call: Call, arguments: [u64; 5]) -> Result {
+        let [a, b, c, d, e] = arguments;
+        match call {
+            Call::FileLookup => {
+                let path = text(own_bytes(b, c));
+                let tree = self.roots.get(a as usize).ok_or(Errno::EBADF)?;
+                put(d, &tree.attr(tree.ino(&path)?)?);
+            }
+            Call::FileOpen => return self.open(arguments),
+            Call::FileClose => drop(self.handles.remove(&a).ok_or(Errno::EBADF)?),
+            Call::FileRead => {
+                let bytes = &self.file(a)?.bytes;
+                let start = (b as usize).min(bytes.len());
+                let stop = (start + d as usize).min(bytes.len());
+                own_bytes(c, (stop - start) as u64).copy_from_slice(&bytes[start..stop]);
+                return Ok((stop - start) as u64);
+            }
+            Call::FileWrite => {
+                let bytes = &mut self.file(a)?.bytes;
+                let end = (b + d) as usize;
+                if bytes.len() < end {
+                    bytes.resize(end, 0);
+                }
+                bytes[b as usize..end].copy_from_slice(own_bytes(c, d));
+                return Ok(d);
+            }
+            Call::FileAttr => {
+                let (root, ino) = *self.handles.get(&a).ok_or(Errno::EBADF)?;
+                put(b, &self.roots[root].attr(ino)?);
+            }
+            Call::DirRead => return self.dir_read(arguments),
+            Call::LinkRead => {
+                let path = text(own_bytes(b, c));
+                let tree = self.roots.get_mut(a as usize).ok_or(Errno::EBADF)?;
+                let ino = tree.ino(&path)?;
+                let target = &tree.object(ino)?.bytes;
+                own_bytes(d, e)[..target.len()].copy_from_slice(target);
+                return Ok(target.len() as u64);
+            }
+            Call::FileSync => {}
+            Call::FileResize => self.file(a)?.bytes.resize(b as usize, 0),
+            Call::FileName => {
+                // SAFETY: the personality passes the address of a live request.
+                let request = unsafe { *(a as *const NameRequest) };
+                let path = text(own_bytes(request.path, request.path_len));
+                let other = own_bytes(request.other, request.other_len).to_vec();
+                let tree = self.roots.get_mut(request.root as usize);
+                return tree.ok_or(Errno::EBADF)?.name(&request, &path, &other);
+            }
+            Call::FsStat => put(
+                b,
+                &FsStat {
+                    block_size: 4096,
+                    blocks: 1000,
+                    ..FsStat::default()
+                },
+            ),
+            _ => return Err(Errno::ENOSYS),
+        }
+        Ok(0)
+    }
+}
+
+/// Serves the calls on files; everything else is `ENOSYS`.
+pub(super) fn serve(call: Call, arguments: [u64; 5]) -> u64 {
+    match host().lock().expect("the host").call(call, arguments) {
+        Ok(value) => value,
+        Err(error) => error.to_return(),
+    }
+}
