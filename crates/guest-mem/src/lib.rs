@@ -13,6 +13,7 @@
 mod fork;
 mod mapping;
 mod pagemap;
+mod patch;
 mod physical;
 mod region;
 mod sys;

@@ -442,6 +442,15 @@ impl Window {
         unsafe { sys::copy(from, bytes.as_mut_ptr() as u64, bytes.len() as u64) }
     }
 
+    /// Replaces two bytes of code, in a private copy of their page.
+    ///
+    /// # Errors
+    /// `EINVAL` if `old` does not stand there or the bytes lie in two cache lines; the host's when it refuses, as in a
+    /// shared mapping.
+    pub fn patch(&self, address: u64, old: [u8; 2], new: [u8; 2]) -> SysResult<()> {
+        crate::patch::patch(self.host_range(address, 2)?, old, new)
+    }
+
     /// Copies the pages that `source` has made private in a range onto what is mapped there. Bytes copied.
     ///
     /// # Errors

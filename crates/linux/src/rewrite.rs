@@ -7,6 +7,7 @@
 
 use crate::platform::platform;
 use crate::{SysResult, host, user};
+use core::sync::atomic::{AtomicU32, Ordering};
 use cormus_hypercall::layout::REGION_BASE;
 use cormus_hypercall::map::{MapRequest, kind, protection};
 use cormus_linux_abi::PAGE_SIZE;
@@ -29,6 +30,12 @@ const KEPT: &[u32] = &[
     nr::__NR_exit_group,
 ];
 
+/// How often rewriting may fail before it is no longer tried: a place that traps asks each time, and asking costs more
+/// than the trap.
+const REFUSED_MAX: u32 = 100;
+
+static REFUSED: AtomicU32 = AtomicU32::new(0);
+
 /// Maps the sled at address 0 of a window.
 ///
 /// # Errors
@@ -49,12 +56,16 @@ pub fn map_sled(window: u32) -> SysResult<()> {
 
 /// Rewrites the instruction before `return_address`, by which call `number` was made, if it is a plain `syscall`.
 pub fn consider(number: u64, return_address: u64) {
-    if KEPT.iter().any(|&kept| u64::from(kept) == number) {
+    if REFUSED.load(Ordering::Relaxed) >= REFUSED_MAX
+        || KEPT.iter().any(|&kept| u64::from(kept) == number)
+    {
         return;
     }
     let site = return_address.wrapping_sub(SYSCALL.len() as u64);
     if user::read::<[u8; 2]>(site) == Ok(SYSCALL) {
-        // A place that cannot be rewritten goes on trapping.
-        let _ = host::rewrite(site);
+        // The place goes on trapping.
+        if host::rewrite(site).is_err() {
+            REFUSED.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }

@@ -179,3 +179,39 @@ fn fork_copies_private_pages() {
     }
     assert_eq!(child.usage(), Ok(4 * 4096));
 }
+
+#[test]
+fn code_is_patched_in_a_private_copy() {
+    const SHARED: u64 = 0x2_0000;
+    let memory = memory();
+    let number = memory.windows.create().unwrap();
+    let window = memory.windows.get(u64::from(number)).unwrap();
+    window
+        .map(&anonymous(0x1_0000, 0x1000, READ | WRITE), &memory.region)
+        .unwrap();
+    memory.put(window, 0x1_0000, b"abcdef").unwrap();
+    window.protect(0x1_0000, 0x1000, READ).unwrap();
+    let shared = Mapping {
+        backing: Backing::Region {
+            offset: memory.buffer - REGION_BASE,
+            shared: true,
+        },
+        ..anonymous(SHARED, 0x1000, READ)
+    };
+    window.map(&shared, &memory.region).unwrap();
+    memory.region.write_bytes(memory.buffer, b"ab").unwrap();
+    let check = |address, old: &[u8; 2], expect: Result<(), Errno>| {
+        assert_eq!(
+            window.patch(address, *old, *b"XY").is_ok(),
+            expect.is_ok(),
+            "{address:#x}"
+        );
+    };
+    check(0x1_0001, b"bc", Ok(()));
+    assert_eq!(memory.get(window, 0x1_0000, 6).unwrap(), b"aXYdef");
+    check(0x1_0001, b"bc", Err(Errno::EINVAL));
+    check(0x1_003f, b"\0\0", Err(Errno::EINVAL));
+    check(SHARED, b"ab", Err(Errno::EIO));
+    check(0x9_0000, b"ab", Err(Errno::EIO));
+    check(u64::MAX, b"ab", Err(Errno::EFAULT));
+}

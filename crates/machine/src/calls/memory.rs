@@ -8,9 +8,14 @@ use cormus_hypercall::map::{MapRequest, REQUEST_COUNT_MAX, kind};
 use cormus_linux_abi::{Errno, SysResult};
 use std::sync::atomic::Ordering;
 
+/// `syscall`.
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+/// `call *%rax`.
+const CALL: [u8; 2] = [0xff, 0xd0];
+
 pub(super) fn answer(
     monitor: &Monitor,
-    _caller: Caller,
+    caller: Caller,
     call: Call,
     [a, b, c, d, e]: Arguments,
 ) -> SysResult {
@@ -30,6 +35,10 @@ pub(super) fn answer(
         Call::Copy => copy(monitor, window()?, [b, c, d, e]),
         Call::Resident => done(window()?.resident(b, c, d, &monitor.region)),
         Call::WindowUsage => window()?.usage(),
+        Call::Rewrite => {
+            let window = monitor.windows.get(u64::from(caller.window))?;
+            done(window.patch(a, SYSCALL, CALL))
+        }
         Call::RegionGrow => grow(monitor, a),
         Call::RegionDiscard => done(monitor.region.discard(a, b)),
         _ => Err(Errno::ENOSYS),
