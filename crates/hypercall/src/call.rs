@@ -171,4 +171,7 @@ calls! {
     Rewrite = 97("address"),
     /// A line of --strace output.
     Trace = 98("text", "len"),
+    /// Posts `edge::NEWS_TIMER` when the guest's monotonic clock reaches `deadline_ns` (at once if that is past), and makes a
+    /// vCPU serve it. Replaces the moment that was set before; 0 for none.
+    TimerSet = 99("deadline_ns"),
 }

@@ -102,6 +102,8 @@ pub const NEWS_STDIN: u32 = u32::MAX;
 pub const NEWS_REQUEST: u32 = u32::MAX - 1;
 /// Number that announces room in a standard output stream that was full.
 pub const NEWS_STDOUT: u32 = u32::MAX - 2;
+/// Number that announces that the moment of [`crate::Call::TimerSet`] has come.
+pub const NEWS_TIMER: u32 = u32::MAX - 3;
 
 const _: () = assert!(
     size_of::<EdgeBoard>() as u64 <= crate::layout::VDSO_OFFSET - crate::layout::BOARD_OFFSET

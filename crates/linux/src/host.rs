@@ -398,6 +398,11 @@ pub fn edge_name(number: u32) -> SysResult<(edge::Address, edge::Address)> {
     Ok((local, peer))
 }
 
+/// Sets the moment of the machine's alarm, 0 for none.
+pub fn timer_set(deadline_ns: u64) {
+    let _ = call(Call::TimerSet, [deadline_ns, 0, 0, 0, 0]);
+}
+
 /// Refreshes the clock page.
 pub fn clock_sync() {
     let _ = call(Call::ClockSync, [0; 5]);

@@ -12,6 +12,7 @@
 //! Locks: each module's own, held for its own bookkeeping only and never across a call into another
 //! module, so there is no order to keep.
 
+mod alarm;
 mod blob;
 mod calls;
 mod clock;

@@ -128,6 +128,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.monitor.stop_all();
+        self.monitor.alarm.stop();
         let mut handles = self
             .threads
             .handles

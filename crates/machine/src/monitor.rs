@@ -1,5 +1,6 @@
 //! What all parts of one machine's monitor share.
 
+use crate::alarm::Alarm;
 use crate::blob::Blob;
 use crate::clock::Clock;
 use crate::end::End;
@@ -35,6 +36,7 @@ pub(crate) struct Monitor {
     pub(crate) streams: Streams,
     pub(crate) clock: Clock,
     pub(crate) requests: Requests,
+    pub(crate) alarm: Alarm,
     pub(crate) vcpus: Vcpus,
     pub(crate) counters: Counters,
     pub(crate) log_level: u8,
@@ -74,6 +76,7 @@ impl Monitor {
             streams: parts.streams,
             clock: parts.clock,
             requests: Requests::new(),
+            alarm: Alarm::default(),
             vcpus: Vcpus::new(),
             counters: Counters::new(),
             log_level: parts.log_level,
@@ -115,6 +118,27 @@ impl Monitor {
     /// How the machine ended, if it did.
     pub(crate) fn ended(&self) -> Option<End> {
         self.end().clone()
+    }
+
+    /// Puts a number on the news ring and makes one vCPU serve it.
+    pub(crate) fn announce(&self, number: u32) {
+        self.requests.announce(&self.region, number);
+        self.serve_news();
+    }
+
+    /// Kicks one vCPU, which serves the news on its way through the personality: one that sleeps, if there is one.
+    pub(crate) fn serve_news(&self) {
+        let sleeping = self.vcpus.any_sleeping().map(|(index, _)| index);
+        if let Some(index) = sleeping.or_else(|| self.vcpus.busy().next()) {
+            self.kick(index);
+        }
+    }
+
+    /// Makes another vCPU serve news that the one that has just ended its guest thread may have been kicked for.
+    pub(crate) fn pass_on_news(&self) {
+        if self.requests.has_news(&self.region) {
+            self.serve_news();
+        }
     }
 
     /// Makes a vCPU enter the personality soon. Takes no lock, so that signal handlers may call it.

@@ -33,11 +33,7 @@ impl Remote {
             return;
         };
         monitor.requests.add(&monitor.region, request);
-        // Any vCPU takes it on its way through the personality; the first busy one is made to pass there.
-        let busy = monitor.vcpus.busy().next();
-        if let Some(index) = busy {
-            monitor.kick(index);
-        }
+        monitor.serve_news();
     }
 }
 

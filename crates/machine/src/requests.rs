@@ -44,6 +44,18 @@ impl Requests {
         waiting.pop_front()
     }
 
+    /// Whether the personality has not served all news. What it says is not trusted: it only decides about a kick.
+    pub(crate) fn has_news(&self, region: &Region) -> bool {
+        let ring = REGION_BASE + BOARD_OFFSET + offset_of!(EdgeBoard, news) as u64;
+        let tail = self
+            .news_tail
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        region
+            .word(ring + offset_of!(BoardRing, head) as u64)
+            .is_ok_and(|head| head.load(Ordering::SeqCst) != *tail)
+    }
+
     /// Puts a number on the news ring.
     pub(crate) fn announce(&self, region: &Region, number: u32) {
         let ring = REGION_BASE + BOARD_OFFSET + offset_of!(EdgeBoard, news) as u64;

@@ -82,6 +82,8 @@ impl Runner {
             let area = monitor.region.area(self.caller.index);
             area.kicked().store(0, Ordering::SeqCst);
             area.state().store(state::FREE, Ordering::SeqCst);
+            monitor.vcpus.rest(self.caller.index);
+            monitor.pass_on_news();
         }
     }
 

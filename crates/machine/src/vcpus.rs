@@ -117,10 +117,14 @@ impl Vcpus {
         self.slot(index).thread.store(0, Ordering::SeqCst);
     }
 
+    /// Says that vCPU `index` runs no guest thread.
+    pub(crate) fn rest(&self, index: u32) {
+        self.run(index).busy = false;
+    }
+
     /// Waits for the next guest thread of vCPU `index`: the window that it begins in, or nothing when the machine ends.
     pub(crate) fn next(&self, monitor: &Monitor, index: u32) -> Option<u32> {
         let mut run = self.run(index);
-        run.busy = false;
         loop {
             if monitor.stopping() {
                 return None;

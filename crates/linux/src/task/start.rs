@@ -95,9 +95,8 @@ pub(crate) fn new_task(parts: Parts) -> Task {
 /// # Errors
 /// `EAGAIN` when all are taken.
 pub(super) fn claim() -> SysResult<u32> {
-    let own = platform().area().index;
-    for step in 1..VCPU_COUNT_MAX {
-        let index = (own + step) % VCPU_COUNT_MAX;
+    // The lowest free number: its vCPU most probably exists already.
+    for index in 0..VCPU_COUNT_MAX {
         let taken = platform().area_of(index).state.compare_exchange(
             state::FREE,
             state::CLAIMED,

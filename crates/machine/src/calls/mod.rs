@@ -62,9 +62,12 @@ pub(crate) fn answer(
         Call::Wait | Call::Wake | Call::Yield => {
             wait::answer(monitor, caller, call, arguments).into()
         }
-        Call::VcpuStart | Call::VcpuExit | Call::VcpuKick | Call::WindowSwitch | Call::CpuTime => {
-            thread::answer(monitor, caller, call, arguments)
-        }
+        Call::VcpuStart
+        | Call::VcpuExit
+        | Call::VcpuKick
+        | Call::WindowSwitch
+        | Call::CpuTime
+        | Call::TimerSet => thread::answer(monitor, caller, call, arguments),
         Call::WindowNew
         | Call::WindowFree
         | Call::Map

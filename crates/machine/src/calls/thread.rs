@@ -18,6 +18,7 @@ pub(super) fn answer(
         Call::VcpuExit => Flow::Leave,
         Call::VcpuKick => kick(monitor, a).into(),
         Call::WindowSwitch => switch(monitor, caller, a),
+        Call::TimerSet => monitor.alarm.set(monitor, a).into(),
         _ => cpu_time(monitor, a).into(),
     }
 }
