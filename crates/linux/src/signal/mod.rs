@@ -173,10 +173,16 @@ pub fn pending(task: &Task) -> u64 {
 /// Takes a pending signal of `set`, the thread's own first.
 #[must_use]
 pub fn take(task: &Task, set: u64) -> Option<SigInfo> {
-    task.signals
+    let process = &task.process;
+    let info = task
+        .signals
         .pending
         .take(set)
-        .or_else(|| task.process.signals.pending.take(set))
+        .or_else(|| process.signals.pending.take(set))?;
+    if info.code == info::code::TIMER {
+        crate::time::posix::taken(process, &info);
+    }
+    Some(info)
 }
 
 /// Replaces the mask of the calling thread. Process signals that it no longer takes go to other threads.

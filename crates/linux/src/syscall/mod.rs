@@ -119,6 +119,8 @@ pub const FAMILIES: &[&[Entry]] = &[
     time::calls::CALLS,
     crate::mm::advice::CALLS,
     crate::mm::policy::CALLS,
+    time::interval::CALLS,
+    time::posix::CALLS,
 ];
 
 /// Numbers that the table covers.

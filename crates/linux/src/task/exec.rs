@@ -65,6 +65,7 @@ pub fn finish(task: &Task, name: &[u8]) {
     process.executed.store(true, Ordering::SeqCst);
     process.dumpable.store(1, Ordering::Relaxed);
     let _ = task.take_restart();
+    crate::time::posix::clear(process);
     unshare_files(task);
     for file in task.files().take_where(|_, close_on_exec| close_on_exec) {
         fd::close(file, task);

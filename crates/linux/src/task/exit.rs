@@ -15,6 +15,7 @@ use crate::signal::info::code;
 use crate::signal::number::{SIGCHLD, SIGKILL};
 use crate::signal::{SigInfo, send, send_to_process, stop};
 use crate::syscall::{Context, Entry, full};
+use crate::time::{interval, posix};
 use crate::{SysResult, host};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -166,6 +167,8 @@ fn end_process(task: &Task, status: u32) {
     process
         .last_uid
         .store(task.credentials().uid, Ordering::Relaxed);
+    interval::clear(process);
+    posix::clear(process);
     // The window is this vCPU's own until it leaves; what was mapped in it goes now.
     drop(process.take_memory());
     {

@@ -11,6 +11,7 @@ use crate::kernel::Kernel;
 use crate::mm::AddressSpace;
 use crate::signal::ProcessSignals;
 use crate::sync::{SpinLock, WaitQueue};
+use crate::time::ProcessTimers;
 use crate::{Errno, SysResult, host};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -86,6 +87,8 @@ pub struct Process {
     pub limits: SpinLock<Limits>,
     /// CPU time.
     pub usage: Usage,
+    /// Interval timers and POSIX timers.
+    pub timers: ProcessTimers,
     /// User number of the leader, for news of a process that has ended.
     pub last_uid: AtomicU32,
     /// When it was made, monotonic.
@@ -129,6 +132,7 @@ impl Process {
             dumpable: AtomicU32::new(1),
             limits: SpinLock::new(limits),
             usage: Usage::default(),
+            timers: ProcessTimers::default(),
             last_uid: AtomicU32::new(0),
             start_time_ns: crate::time::monotonic_ns(),
         }

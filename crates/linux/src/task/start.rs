@@ -204,6 +204,7 @@ pub fn first(
     let _ = process.add_thread(&task);
     kernel.tasks.set_first();
     crate::signal::request::listen(kernel);
+    crate::time::timers::listen();
     set_area_task(index, attach(task.clone()));
     task
 }

@@ -1,6 +1,9 @@
 //! The clocks.
 
 pub mod calls;
+pub mod interval;
+pub mod posix;
+pub mod timers;
 
 use crate::platform::platform;
 use crate::{Errno, SysResult, user};
@@ -9,6 +12,15 @@ use cormus_hypercall::clock::ClockPage;
 
 /// Nanoseconds of a second.
 pub const NS_PER_S: u64 = 1_000_000_000;
+
+/// The timers of a process.
+#[derive(Debug, Default)]
+pub struct ProcessTimers {
+    /// Those of setitimer(2).
+    pub interval: interval::IntervalTimers,
+    /// Those of timer_create(2).
+    pub posix: posix::PosixTimers,
+}
 
 /// `CLOCK_MONOTONIC` in nanoseconds.
 #[must_use]
