@@ -2,6 +2,7 @@
 
 use super::{Inode, Path};
 use crate::io::{Dst, Src};
+use crate::ipc::epoll::Membership;
 use crate::mm::MapObject;
 use crate::sync::{Mutex, WaitQueue};
 use crate::task::Task;
@@ -230,6 +231,8 @@ pub struct File {
     pub signal: AtomicU32,
     /// A number that no other description of the machine has.
     pub id: u64,
+    /// Epoll sets that watch this description.
+    pub epolls: Membership,
 }
 
 impl core::fmt::Debug for File {
@@ -259,6 +262,7 @@ impl File {
             owner: AtomicI32::new(0),
             signal: AtomicU32::new(0),
             id,
+            epolls: Membership::default(),
         })
     }
 
@@ -283,6 +287,7 @@ impl File {
 impl Drop for File {
     fn drop(&mut self) {
         super::locks::ended(self);
+        self.epolls.leave_all(self);
         self.ops.clone().release(self);
     }
 }

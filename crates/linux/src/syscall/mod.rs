@@ -96,9 +96,12 @@ impl Context<'_> {
 /// All families.
 pub const FAMILIES: &[&[Entry]] = &[
     misc::CALLS,
+    crate::ipc::epoll::CALLS,
+    crate::ipc::eventfd::CALLS,
     crate::ipc::futex::CALLS,
     crate::ipc::pipe::CALLS,
     crate::exec::CALLS,
+    crate::ipc::poll::CALLS,
     crate::mm::CALLS,
     fs::calls::attrs::CALLS,
     fs::calls::control::CALLS,
