@@ -9,9 +9,9 @@
 
 use crate::user;
 use crate::{Errno, SysResult};
-use alloc::vec::Vec;
 use core::marker::PhantomData;
 use cormus_linux_abi::raw::general::UIO_MAXIOV;
+use smallvec::{SmallVec, smallvec};
 
 /// Most bytes of one read or write, as in Linux: a page less than 2 GiB.
 pub const TRANSFER_MAX: u64 = 0x7fff_f000;
@@ -31,28 +31,47 @@ enum Space {
     Own,
 }
 
+/// Segments of one transfer: most have one, and then need no heap.
+type Segments = SmallVec<[Segment; 2]>;
+
 /// Segments with a position.
 #[derive(Debug)]
 struct Cursor {
-    segments: Vec<Segment>,
+    segments: Segments,
+    /// Segment of the position, and bytes of it that are done.
     first: usize,
+    offset: u64,
     space: Space,
 }
 
 impl Cursor {
+    fn new(segments: Segments, space: Space) -> Cursor {
+        Cursor {
+            segments,
+            first: 0,
+            offset: 0,
+            space,
+        }
+    }
+
     fn remaining(&self) -> u64 {
-        self.segments[self.first..]
+        let total: u64 = self.segments[self.first..]
             .iter()
             .map(|segment| segment.len)
-            .sum()
+            .sum();
+        total - self.offset
     }
 
     fn front(&mut self) -> Option<Segment> {
-        while self.first < self.segments.len() {
-            if self.segments[self.first].len != 0 {
-                return Some(self.segments[self.first]);
+        while let Some(segment) = self.segments.get(self.first) {
+            if self.offset < segment.len {
+                return Some(Segment {
+                    address: segment.address + self.offset,
+                    len: segment.len - self.offset,
+                });
             }
             self.first += 1;
+            self.offset = 0;
         }
         None
     }
@@ -61,10 +80,23 @@ impl Cursor {
         while len > 0 {
             let Some(front) = self.front() else { return };
             let step = front.len.min(len);
-            let segment = &mut self.segments[self.first];
-            segment.address += step;
-            segment.len -= step;
+            self.offset += step;
             len -= step;
+        }
+    }
+
+    fn rewind(&mut self, mut len: u64) {
+        while len > 0 {
+            let step = self.offset.min(len);
+            self.offset -= step;
+            len -= step;
+            if len > 0 {
+                let Some(before) = self.first.checked_sub(1) else {
+                    return;
+                };
+                self.first = before;
+                self.offset = self.segments[before].len;
+            }
         }
     }
 }
@@ -83,18 +115,18 @@ pub struct Src<'a> {
     own: PhantomData<&'a [u8]>,
 }
 
-fn user_segments(address: u64, len: u64) -> SysResult<Vec<Segment>> {
+fn user_segments(address: u64, len: u64) -> SysResult<Segments> {
     let len = len.min(TRANSFER_MAX);
     user::check_range(address, len as usize)?;
-    Ok(alloc::vec![Segment { address, len }])
+    Ok(smallvec![Segment { address, len }])
 }
 
-fn vector_segments(address: u64, count: u64) -> SysResult<Vec<Segment>> {
+fn vector_segments(address: u64, count: u64) -> SysResult<Segments> {
     if count > u64::from(UIO_MAXIOV) {
         return Err(Errno::EINVAL);
     }
     let mut total = 0u64;
-    let mut segments = Vec::with_capacity(count as usize);
+    let mut segments = Segments::with_capacity(count as usize);
     for [base, len] in user::read_vec::<[u64; 2]>(address, count as usize)? {
         if len > i64::MAX as u64 {
             return Err(Errno::EINVAL);
@@ -130,16 +162,12 @@ impl<'a> Dst<'a> {
             address: buffer.as_mut_ptr() as u64,
             len: buffer.len() as u64,
         };
-        Dst::of(alloc::vec![segment], Space::Own)
+        Dst::of(smallvec![segment], Space::Own)
     }
 
-    fn of<'b>(segments: Vec<Segment>, space: Space) -> Dst<'b> {
+    fn of<'b>(segments: Segments, space: Space) -> Dst<'b> {
         Dst {
-            cursor: Cursor {
-                segments,
-                first: 0,
-                space,
-            },
+            cursor: Cursor::new(segments, space),
             own: PhantomData,
         }
     }
@@ -237,16 +265,12 @@ impl<'a> Src<'a> {
             address: bytes.as_ptr() as u64,
             len: bytes.len() as u64,
         };
-        Src::of(alloc::vec![segment], Space::Own)
+        Src::of(smallvec![segment], Space::Own)
     }
 
-    fn of<'b>(segments: Vec<Segment>, space: Space) -> Src<'b> {
+    fn of<'b>(segments: Segments, space: Space) -> Src<'b> {
         Src {
-            cursor: Cursor {
-                segments,
-                first: 0,
-                space,
-            },
+            cursor: Cursor::new(segments, space),
             own: PhantomData,
         }
     }
@@ -265,6 +289,11 @@ impl<'a> Src<'a> {
     /// Says that `len` bytes were taken by address.
     pub fn advance(&mut self, len: u64) {
         self.cursor.advance(len);
+    }
+
+    /// Takes the last `len` taken bytes back, so that a message that found no room can be offered again.
+    pub fn rewind(&mut self, len: u64) {
+        self.cursor.rewind(len);
     }
 
     /// Fills `buffer`; how many bytes, less than asked when there are no more or they fault after the first.

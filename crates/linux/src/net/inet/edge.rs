@@ -1,0 +1,388 @@
+//! Edges: sockets of the host that the monitor serves through rings in our memory.
+#![allow(
+    unsafe_code,
+    reason = "control blocks lie in frames of the region, reached by address"
+)]
+
+use crate::edges::{self, EdgeOwner};
+use crate::fs::Events;
+use crate::io::{Dst, Src};
+use crate::net::address::InetAddress;
+use crate::net::channel::{Transport, WRITABLE_ROOM};
+use crate::net::message::Control;
+use crate::net::ring::RingView;
+use crate::net::{Flags, RecvOutcome};
+use crate::platform::platform;
+use crate::sync::{Mutex, SpinLock, WaitQueue};
+use crate::{Errno, SysResult, frames, host, time};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use cormus_hypercall::edge::{BOARD_SLOTS, EDGE_BYTES, EdgeControl, RING_SIZE, status};
+use cormus_linux_abi::PAGE_SIZE;
+
+const FRAME_COUNT: usize = EDGE_BYTES.div_ceil(PAGE_SIZE) as usize;
+
+/// A program that sends and then computes is not made to wait for the monitor's slow path: after this time without a flush, it flushes itself.
+const FLUSH_AFTER_NS: u64 = 100_000;
+
+static POST: SpinLock<()> = SpinLock::new(());
+static LAST_FLUSH_NS: AtomicU64 = AtomicU64::new(0);
+
+/// A control block with its rings.
+struct Block {
+    address: u64,
+}
+
+impl Block {
+    fn new() -> SysResult<Block> {
+        let address = frames::allocate(FRAME_COUNT)?;
+        // SAFETY: the frames were just allocated to us; the head page is all that must be zero.
+        unsafe {
+            platform()
+                .region(address)
+                .write_bytes(0, PAGE_SIZE as usize)
+        };
+        Ok(Block { address })
+    }
+
+    fn control(&self) -> &EdgeControl {
+        // SAFETY: the block was zeroed, which is a valid `EdgeControl` of atomics, and lives as long as `self`.
+        unsafe { &*platform().region(self.address).cast::<EdgeControl>() }
+    }
+
+    fn receive(&self) -> RingView<'_> {
+        let counters = &self.control().receive;
+        RingView {
+            head: &counters.head,
+            tail: &counters.tail,
+            buffer: self.address + PAGE_SIZE,
+            capacity: RING_SIZE,
+        }
+    }
+
+    fn transmit(&self) -> RingView<'_> {
+        let counters = &self.control().transmit;
+        let buffer = self.address + PAGE_SIZE + RING_SIZE;
+        RingView {
+            head: &counters.head,
+            tail: &counters.tail,
+            buffer,
+            capacity: RING_SIZE,
+        }
+    }
+
+    fn status(&self) -> u32 {
+        self.control().status.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        frames::free(self.address, FRAME_COUNT);
+    }
+}
+
+/// An edge that listens on a published port.
+pub(super) struct ListeningEdge {
+    number: u32,
+    block: Block,
+    queue: Arc<WaitQueue>,
+}
+
+impl ListeningEdge {
+    /// Attaches a published port.
+    ///
+    /// # Errors
+    /// `ENOENT` if it is not published.
+    pub(super) fn open(port: u16, queue: Arc<WaitQueue>) -> SysResult<Arc<ListeningEdge>> {
+        let block = Block::new()?;
+        let number = host::edge_listen(port, TCP, block.address)?;
+        let edge = Arc::new(ListeningEdge {
+            number,
+            block,
+            queue,
+        });
+        let owner: Arc<dyn EdgeOwner> = edge.clone();
+        edges::register(number, &owner);
+        edge.edge_changed();
+        Ok(edge)
+    }
+
+    /// Whether a connection may be waiting.
+    pub(super) fn ready(&self) -> bool {
+        self.block.status() & status::ACCEPT != 0
+    }
+
+    /// Takes a waiting connection.
+    ///
+    /// # Errors
+    /// `EAGAIN` if there is none.
+    pub(super) fn accept(&self, queue: &Arc<WaitQueue>) -> SysResult<Arc<EdgeEnd>> {
+        // Cleared before the attempt: an arrival after it sets the bit again and is not missed.
+        let before = self
+            .block
+            .control()
+            .status
+            .fetch_and(!status::ACCEPT, Ordering::AcqRel);
+        if before & status::ACCEPT == 0 {
+            return Err(Errno::EAGAIN);
+        }
+        let block = Block::new()?;
+        let number = host::edge_accept(self.number, block.address)?;
+        self.block
+            .control()
+            .status
+            .fetch_or(status::ACCEPT, Ordering::AcqRel);
+        Ok(EdgeEnd::attach(number, block, queue.clone()))
+    }
+}
+
+impl EdgeOwner for ListeningEdge {
+    fn edge_changed(&self) {
+        self.block.control().announced.store(0, Ordering::SeqCst);
+        self.queue.notify();
+    }
+}
+
+impl Drop for ListeningEdge {
+    fn drop(&mut self) {
+        edges::unregister(self.number);
+        host::edge_close(self.number, false);
+    }
+}
+
+/// TCP's protocol number.
+const TCP: u8 = 6;
+
+/// A connection to the world.
+pub(super) struct EdgeEnd {
+    number: u32,
+    block: Block,
+    queue: Arc<WaitQueue>,
+    reader: Mutex<()>,
+    writer: Mutex<()>,
+    read_closed: AtomicBool,
+    write_closed: AtomicBool,
+    closed: AtomicBool,
+}
+
+impl EdgeEnd {
+    fn attach(number: u32, block: Block, queue: Arc<WaitQueue>) -> Arc<EdgeEnd> {
+        let end = Arc::new(EdgeEnd {
+            number,
+            block,
+            queue,
+            reader: Mutex::new(()),
+            writer: Mutex::new(()),
+            read_closed: AtomicBool::new(false),
+            write_closed: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        });
+        let owner: Arc<dyn EdgeOwner> = end.clone();
+        edges::register(number, &owner);
+        // News that came before the registration found no owner.
+        end.edge_changed();
+        end
+    }
+
+    /// Begins a connection.
+    ///
+    /// # Errors
+    /// What the monitor's policy or the host says.
+    pub(super) fn connect(to: &InetAddress, queue: Arc<WaitQueue>) -> SysResult<Arc<EdgeEnd>> {
+        let block = Block::new()?;
+        let number = host::edge_connect(&to.to_edge(), TCP, block.address)?;
+        Ok(EdgeEnd::attach(number, block, queue))
+    }
+
+    /// This side's and the other side's address.
+    ///
+    /// # Errors
+    /// What the monitor says.
+    pub(super) fn names(&self) -> SysResult<(InetAddress, InetAddress)> {
+        let (local, peer) = host::edge_name(self.number)?;
+        Ok((
+            InetAddress::from_edge(&local),
+            InetAddress::from_edge(&peer),
+        ))
+    }
+
+    /// Puts the edge on the dirty list, once.
+    fn post(&self) {
+        if self.block.control().posted.swap(1, Ordering::SeqCst) == 0 {
+            let guard = POST.lock();
+            let dirty = &platform().board().dirty;
+            let tail = dirty.tail.load(Ordering::Relaxed);
+            dirty.slots[tail as usize % BOARD_SLOTS].store(self.number, Ordering::Relaxed);
+            dirty.tail.store(tail.wrapping_add(1), Ordering::Release);
+            drop(guard);
+        }
+    }
+
+    /// Sends at once if nobody has flushed for a while: a busy loop of requests flushes when it sleeps.
+    fn flush_if_stale(&self) {
+        let now = time::monotonic_ns();
+        if now.saturating_sub(LAST_FLUSH_NS.load(Ordering::Relaxed)) > FLUSH_AFTER_NS {
+            LAST_FLUSH_NS.store(now, Ordering::Relaxed);
+            host::edge_flush();
+        }
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        if self.block.status() & status::ERROR == 0 {
+            return None;
+        }
+        match self.block.control().error.swap(0, Ordering::AcqRel) {
+            0 => None,
+            number => Some(Errno::new(number as i32)),
+        }
+    }
+}
+
+/// Somebody has just slept in the monitor, which flushes.
+pub(super) fn flushed() {
+    LAST_FLUSH_NS.store(time::monotonic_ns(), Ordering::Relaxed);
+}
+
+impl EdgeOwner for EdgeEnd {
+    fn edge_changed(&self) {
+        self.block.control().announced.store(0, Ordering::SeqCst);
+        flushed();
+        self.queue.notify();
+    }
+}
+
+impl Transport for EdgeEnd {
+    fn send(&self, src: &mut Src<'_>, _control: &mut Control) -> SysResult<usize> {
+        let guard = self.writer.lock();
+        if let Some(error) = self.take_error() {
+            return Err(error);
+        }
+        let gone = self.block.status() & (status::WRITE_END | status::ERROR) != 0;
+        if gone || self.write_closed.load(Ordering::SeqCst) {
+            return Err(Errno::EPIPE);
+        }
+        if src.remaining() == 0 {
+            return Ok(0);
+        }
+        let view = self.block.transmit();
+        if view.room() == 0 {
+            self.post();
+            self.block.control().wants_room.store(1, Ordering::SeqCst);
+            host::edge_flush();
+            if view.room() == 0 {
+                return Err(Errno::EAGAIN);
+            }
+        }
+        let sent = view.write(src)?;
+        drop(guard);
+        self.post();
+        self.flush_if_stale();
+        Ok(sent as usize)
+    }
+
+    fn recv(&self, dst: &mut Dst<'_>, flags: Flags) -> SysResult<RecvOutcome> {
+        let guard = self.reader.lock();
+        let status_before = self.block.status();
+        let view = self.block.receive();
+        if view.filled() == 0 {
+            if let Some(error) = self.take_error() {
+                return Err(error);
+            }
+            let ended = status_before & (status::READ_END | status::ERROR) != 0;
+            return if ended || self.read_closed.load(Ordering::SeqCst) {
+                Ok(RecvOutcome::default())
+            } else {
+                Err(Errno::EAGAIN)
+            };
+        }
+        let peek = flags.contains(Flags::PEEK);
+        let room_before = view.room();
+        let len = if flags.contains(Flags::TRUNC) && !peek {
+            view.discard(dst.remaining())
+        } else {
+            view.read(dst, 0, u64::MAX, peek)?
+        };
+        drop(guard);
+        // The monitor stops receiving while the ring is full; it looks again when the edge is posted.
+        if !peek && room_before < WRITABLE_ROOM {
+            self.post();
+        }
+        Ok(RecvOutcome {
+            len: len as usize,
+            ..RecvOutcome::default()
+        })
+    }
+
+    fn shutdown(&self, read: bool, write: bool) {
+        if read {
+            self.read_closed.store(true, Ordering::SeqCst);
+        }
+        if write && !self.write_closed.swap(true, Ordering::SeqCst) {
+            // Only a dead edge refuses, and that has no direction left to end.
+            let _ = host::edge_shutdown(self.number);
+        }
+        self.queue.notify();
+    }
+
+    fn poll(&self) -> Events {
+        let status = self.block.status();
+        let mut events = Events::empty();
+        let failed = status & status::ERROR != 0;
+        if status & status::CONNECTED == 0 && !failed {
+            return events;
+        }
+        let read_ended =
+            status & status::READ_END != 0 || self.read_closed.load(Ordering::SeqCst) || failed;
+        if self.block.receive().filled() > 0 || read_ended {
+            events |= Events::IN | Events::RDNORM;
+        }
+        if read_ended {
+            events |= Events::RDHUP;
+        }
+        if failed {
+            events |= Events::ERR | Events::HUP;
+        }
+        let write_ended =
+            status & status::WRITE_END != 0 || self.write_closed.load(Ordering::SeqCst);
+        if read_ended && write_ended {
+            events |= Events::HUP;
+        }
+        if self.block.transmit().room() >= WRITABLE_ROOM || write_ended || failed {
+            events |= Events::OUT | Events::WRNORM;
+        } else {
+            self.block.control().wants_room.store(1, Ordering::SeqCst);
+            self.post();
+        }
+        events
+    }
+
+    fn waiting(&self) -> usize {
+        self.block.receive().filled() as usize
+    }
+
+    fn close(&self, reset: bool) {
+        if !self.closed.swap(true, Ordering::SeqCst) {
+            edges::unregister(self.number);
+            let unread = self.block.receive().filled() > 0;
+            host::edge_close(self.number, reset || unread);
+        }
+    }
+
+    fn established(&self) -> SysResult<()> {
+        if let Some(error) = self.take_error() {
+            return Err(error);
+        }
+        if self.block.status() & status::CONNECTED != 0 {
+            Ok(())
+        } else {
+            Err(Errno::EAGAIN)
+        }
+    }
+}
+
+impl Drop for EdgeEnd {
+    fn drop(&mut self) {
+        self.close(false);
+    }
+}

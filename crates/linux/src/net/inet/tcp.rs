@@ -1,0 +1,421 @@
+//! TCP sockets.
+
+use super::edge::{EdgeEnd, ListeningEdge};
+use super::ports::{Bindable, Claim};
+use crate::fs::Events;
+use crate::io::{Dst, Src};
+use crate::kernel::Kernel;
+use crate::net::address::{AF_UNSPEC, InetAddress, family_of};
+use crate::net::channel::{self, Transport};
+use crate::net::message::Control;
+use crate::net::options::Options;
+use crate::net::{Flags, RecvOutcome, SocketOps};
+use crate::sync::{SpinLock, WaitQueue};
+use crate::task::Task;
+use crate::{Errno, SysResult};
+use alloc::collections::VecDeque;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+/// Most connections that wait to be accepted (net.core.somaxconn).
+const BACKLOG_MAX: u32 = 4096;
+/// TCP's protocol number.
+const PROTOCOL: u8 = 6;
+
+enum State {
+    Idle,
+    Listening {
+        pending: VecDeque<Arc<TcpSocket>>,
+        backlog: u32,
+        edge: Option<Arc<ListeningEdge>>,
+    },
+    /// Under way to the world.
+    Connecting(Arc<EdgeEnd>),
+    Connected(Arc<dyn Transport>),
+    Closed,
+}
+
+/// A TCP socket.
+pub(in crate::net) struct TcpSocket {
+    kernel: &'static Kernel,
+    me: Weak<TcpSocket>,
+    v6: bool,
+    queue: Arc<WaitQueue>,
+    state: SpinLock<State>,
+    local: SpinLock<Option<InetAddress>>,
+    peer: SpinLock<InetAddress>,
+    /// Holds a port in the table (accepted connections share their listener's).
+    bound: AtomicBool,
+    error: AtomicI32,
+    reuse_address: AtomicBool,
+    reuse_port: AtomicBool,
+    v6_only: AtomicBool,
+}
+
+impl TcpSocket {
+    /// A fresh socket of AF_INET or, with `v6`, AF_INET6.
+    pub(in crate::net) fn new(kernel: &'static Kernel, v6: bool) -> Arc<TcpSocket> {
+        Arc::new_cyclic(|me| TcpSocket {
+            kernel,
+            me: me.clone(),
+            v6,
+            queue: Arc::new(WaitQueue::new()),
+            state: SpinLock::new(State::Idle),
+            local: SpinLock::new(None),
+            peer: SpinLock::new(InetAddress::default()),
+            bound: AtomicBool::new(false),
+            error: AtomicI32::new(0),
+            reuse_address: AtomicBool::new(false),
+            reuse_port: AtomicBool::new(false),
+            v6_only: AtomicBool::new(false),
+        })
+    }
+
+    fn claim(&self, address: InetAddress) -> SysResult<()> {
+        let claim = Claim {
+            address,
+            v6_only: self.v6_only.load(Ordering::Relaxed),
+            reuse_address: self.reuse_address.load(Ordering::Relaxed),
+            reuse_port: self.reuse_port.load(Ordering::Relaxed),
+        };
+        let address = self.kernel.inet.tcp.bind(claim, self.me.clone())?;
+        *self.local.lock() = Some(address);
+        self.bound.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn transport(&self) -> SysResult<Arc<dyn Transport>> {
+        match &*self.state.lock() {
+            State::Connected(transport) => Ok(transport.clone()),
+            State::Connecting(edge) => Ok(edge.clone()),
+            _ => Err(Errno::ENOTCONN),
+        }
+    }
+
+    /// Connects to a listener of this machine.
+    fn connect_inside(&self, to: &InetAddress) -> SysResult<()> {
+        let mut target = *to;
+        if target.is_any() {
+            target = InetAddress::loopback(target.v6, target.port);
+        }
+        let listeners = self.kernel.inet.tcp.find(&target);
+        let listeners: Vec<_> = listeners
+            .into_iter()
+            .filter(|socket| socket.is_listening())
+            .collect();
+        // Those that share a port by SO_REUSEPORT take turns by how many connections wait.
+        let listener = listeners
+            .iter()
+            .min_by_key(|socket| socket.pending_count())
+            .ok_or(Errno::ECONNREFUSED)?;
+        if self.local.lock().is_none_or(|local| local.is_any()) {
+            let port = self.local.lock().map_or(0, |local| local.port);
+            if port == 0 {
+                self.claim(InetAddress::loopback(target.v6, 0))?;
+            }
+            let port = self.local.lock().map_or(0, |local| local.port);
+            *self.local.lock() = Some(InetAddress::loopback(target.v6, port));
+        }
+        let server = TcpSocket::new(self.kernel, listener.v6);
+        let (mine, theirs) = channel::connect(self.queue.clone(), server.queue.clone())?;
+        *server.local.lock() = Some(target);
+        *server.peer.lock() = self.local.lock().unwrap_or_default();
+        *server.state.lock() = State::Connected(theirs);
+        {
+            let mut state = listener.state.lock();
+            let State::Listening { pending, .. } = &mut *state else {
+                return Err(Errno::ECONNREFUSED);
+            };
+            // Linux lets a connection succeed before it is accepted and drops attempts beyond the backlog, which then
+            // are tried again: here they are let in up to the largest backlog.
+            if pending.len() as u32 >= BACKLOG_MAX {
+                return Err(Errno::ECONNREFUSED);
+            }
+            pending.push_back(server);
+        }
+        *self.peer.lock() = target;
+        *self.state.lock() = State::Connected(mine);
+        listener.queue.notify();
+        Ok(())
+    }
+
+    fn connect_outside(&self, to: &InetAddress) -> SysResult<()> {
+        let edge = EdgeEnd::connect(to, self.queue.clone())?;
+        *self.peer.lock() = *to;
+        *self.state.lock() = State::Connecting(edge);
+        Err(Errno::EINPROGRESS)
+    }
+
+    fn pending_count(&self) -> usize {
+        match &*self.state.lock() {
+            State::Listening { pending, .. } => pending.len(),
+            _ => 0,
+        }
+    }
+
+    /// A connecting edge that is through counts as connected from then on.
+    fn settle(&self) -> SysResult<()> {
+        let edge = match &*self.state.lock() {
+            State::Connecting(edge) => edge.clone(),
+            _ => return Ok(()),
+        };
+        match edge.established() {
+            Ok(()) => {
+                if let Ok((local, _)) = edge.names() {
+                    *self.local.lock() = Some(local);
+                }
+                *self.state.lock() = State::Connected(edge);
+                Ok(())
+            }
+            Err(Errno::EAGAIN) => Err(Errno::EAGAIN),
+            Err(error) => {
+                *self.state.lock() = State::Idle;
+                Err(error)
+            }
+        }
+    }
+
+    /// The accepted side of an edge.
+    fn from_edge(&self, queue: Arc<WaitQueue>, edge: Arc<EdgeEnd>) -> Arc<TcpSocket> {
+        let (local, peer) = edge.names().unwrap_or_default();
+        let port = self
+            .local
+            .lock()
+            .map_or(local.port, |listener| listener.port);
+        Arc::new_cyclic(|me| TcpSocket {
+            kernel: self.kernel,
+            me: me.clone(),
+            v6: self.v6,
+            queue,
+            state: SpinLock::new(State::Connected(edge)),
+            local: SpinLock::new(Some(InetAddress { port, ..local })),
+            peer: SpinLock::new(peer),
+            bound: AtomicBool::new(false),
+            error: AtomicI32::new(0),
+            reuse_address: AtomicBool::new(false),
+            reuse_port: AtomicBool::new(false),
+            v6_only: AtomicBool::new(false),
+        })
+    }
+}
+
+impl Bindable for TcpSocket {
+    fn is_listening(&self) -> bool {
+        matches!(*self.state.lock(), State::Listening { .. })
+    }
+}
+
+impl SocketOps for TcpSocket {
+    fn bind(&self, _task: &Task, raw: &[u8]) -> SysResult<()> {
+        if self.local.lock().is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let address = InetAddress::parse(raw, self.v6)?;
+        if !address.is_local() {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        let address = if address.is_any() {
+            InetAddress::any(self.v6, address.port)
+        } else {
+            address
+        };
+        self.claim(address)
+    }
+
+    fn listen(&self, _task: &Task, backlog: u32) -> SysResult<()> {
+        if self.local.lock().is_none() {
+            self.claim(InetAddress::any(self.v6, 0))?;
+        }
+        let local = self.local.lock().unwrap_or_default();
+        let wanted = backlog.clamp(1, BACKLOG_MAX);
+        match &mut *self.state.lock() {
+            State::Listening { backlog, .. } => {
+                *backlog = wanted;
+                return Ok(());
+            }
+            State::Idle => {}
+            _ => return Err(Errno::EINVAL),
+        }
+        let published = self.kernel.config.published.iter();
+        let published = published
+            .clone()
+            .any(|port| port.guest_port == local.port && port.protocol == PROTOCOL);
+        // A second listener of the port (SO_REUSEPORT) finds the edge taken and serves the machine's inside only.
+        let edge = if published {
+            ListeningEdge::open(local.port, self.queue.clone()).ok()
+        } else {
+            None
+        };
+        *self.state.lock() = State::Listening {
+            pending: VecDeque::new(),
+            backlog: wanted,
+            edge,
+        };
+        Ok(())
+    }
+
+    fn accept(&self, _task: &Task) -> SysResult<Arc<dyn SocketOps>> {
+        let edge = {
+            let mut state = self.state.lock();
+            let State::Listening { pending, edge, .. } = &mut *state else {
+                return Err(Errno::EINVAL);
+            };
+            if let Some(accepted) = pending.pop_front() {
+                return Ok(accepted);
+            }
+            edge.clone().ok_or(Errno::EAGAIN)?
+        };
+        let queue = Arc::new(WaitQueue::new());
+        let end = edge.accept(&queue)?;
+        Ok(self.from_edge(queue, end))
+    }
+
+    fn connect(&self, _task: &Task, raw: &[u8]) -> SysResult<()> {
+        if family_of(raw)? == AF_UNSPEC {
+            return Ok(());
+        }
+        let to = InetAddress::parse(raw, self.v6)?;
+        match &*self.state.lock() {
+            State::Idle => {}
+            State::Connecting(_) => return Err(Errno::EALREADY),
+            State::Connected(_) => return Err(Errno::EISCONN),
+            _ => return Err(Errno::EINVAL),
+        }
+        if to.is_local() {
+            self.connect_inside(&to)
+        } else {
+            self.connect_outside(&to)
+        }
+    }
+
+    fn connected(&self) -> SysResult<()> {
+        self.settle()
+    }
+
+    fn send(
+        &self,
+        _task: &Task,
+        src: &mut Src<'_>,
+        _to: Option<&[u8]>,
+        control: &mut Control,
+        _flags: Flags,
+    ) -> SysResult<usize> {
+        self.settle()?;
+        match self.transport() {
+            Ok(transport) => transport.send(src, control),
+            Err(_) => Err(Errno::EPIPE),
+        }
+    }
+
+    fn recv(&self, _task: &Task, dst: &mut Dst<'_>, flags: Flags) -> SysResult<RecvOutcome> {
+        self.settle()?;
+        self.transport()?.recv(dst, flags)
+    }
+
+    fn shutdown(&self, read: bool, write: bool) -> SysResult<()> {
+        if self.is_listening() {
+            if read {
+                self.end(false);
+            }
+            return Ok(());
+        }
+        self.transport()?.shutdown(read, write);
+        Ok(())
+    }
+
+    fn local_name(&self) -> Vec<u8> {
+        let local = self
+            .local
+            .lock()
+            .unwrap_or_else(|| InetAddress::any(self.v6, 0));
+        local.format(self.v6)
+    }
+
+    fn peer_name(&self) -> SysResult<Vec<u8>> {
+        match &*self.state.lock() {
+            State::Connected(_) => Ok(self.peer.lock().format(self.v6)),
+            _ => Err(Errno::ENOTCONN),
+        }
+    }
+
+    fn poll(&self) -> Events {
+        let transport: Arc<dyn Transport> = match &*self.state.lock() {
+            State::Idle | State::Closed => return Events::OUT | Events::WRNORM | Events::HUP,
+            State::Listening { pending, edge, .. } => {
+                let ready = !pending.is_empty() || edge.as_ref().is_some_and(|edge| edge.ready());
+                return if ready {
+                    Events::IN | Events::RDNORM
+                } else {
+                    Events::empty()
+                };
+            }
+            State::Connecting(edge) => edge.clone(),
+            State::Connected(transport) => transport.clone(),
+        };
+        transport.poll()
+    }
+
+    fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+
+    fn is_stream(&self) -> bool {
+        true
+    }
+
+    fn listening(&self) -> bool {
+        self.is_listening()
+    }
+
+    fn waiting(&self) -> usize {
+        self.transport().map_or(0, |transport| transport.waiting())
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        match self.settle() {
+            Err(error) if error != Errno::EAGAIN => return Some(error),
+            _ => {}
+        }
+        match self.error.swap(0, Ordering::Relaxed) {
+            0 => None,
+            number => Some(Errno::new(number)),
+        }
+    }
+
+    fn option_changed(&self, options: &Options) {
+        for (mine, theirs) in [
+            (&self.reuse_address, &options.reuse_address),
+            (&self.reuse_port, &options.reuse_port),
+            (&self.v6_only, &options.v6_only),
+        ] {
+            mine.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    fn close(&self, options: &Options) {
+        self.end(options.linger_s.resets());
+    }
+}
+
+impl TcpSocket {
+    fn end(&self, reset: bool) {
+        let old = core::mem::replace(&mut *self.state.lock(), State::Closed);
+        if self.bound.swap(false, Ordering::SeqCst)
+            && let Some(local) = *self.local.lock()
+        {
+            self.kernel.inet.tcp.release(local.port, &self.me);
+        }
+        match old {
+            State::Connected(transport) => transport.close(reset),
+            State::Connecting(edge) => edge.close(true),
+            State::Listening { pending, .. } => {
+                for server in pending {
+                    server.end(true);
+                }
+            }
+            State::Idle | State::Closed => {}
+        }
+        self.queue.notify();
+    }
+}

@@ -1,0 +1,265 @@
+//! UDP sockets inside the machine.
+
+use super::ports::{Bindable, Claim};
+use crate::fs::Events;
+use crate::io::{Dst, Src};
+use crate::kernel::Kernel;
+use crate::net::address::{AF_UNSPEC, InetAddress, family_of};
+use crate::net::message::Control;
+use crate::net::options::Options;
+use crate::net::queue::{Inbox, Message, take_message};
+use crate::net::{Flags, RecvOutcome, SocketOps};
+use crate::sync::{SpinLock, WaitQueue};
+use crate::task::Task;
+use crate::{Errno, SysResult};
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+/// Largest datagram over IPv4.
+const DATAGRAM_MAX: usize = 65_507;
+
+/// A UDP socket.
+pub(in crate::net) struct UdpSocket {
+    kernel: &'static Kernel,
+    me: Weak<UdpSocket>,
+    v6: bool,
+    queue: Arc<WaitQueue>,
+    inbox: Arc<Inbox>,
+    local: SpinLock<Option<InetAddress>>,
+    peer: SpinLock<Option<InetAddress>>,
+    /// An error that a datagram sent earlier came back with.
+    error: AtomicI32,
+    write_ended: AtomicBool,
+    reuse_address: AtomicBool,
+    reuse_port: AtomicBool,
+    v6_only: AtomicBool,
+}
+
+impl UdpSocket {
+    /// A fresh socket of AF_INET or, with `v6`, AF_INET6.
+    pub(in crate::net) fn new(kernel: &'static Kernel, v6: bool) -> Arc<UdpSocket> {
+        let queue = Arc::new(WaitQueue::new());
+        Arc::new_cyclic(|me| UdpSocket {
+            kernel,
+            me: me.clone(),
+            v6,
+            inbox: Inbox::new(queue.clone()),
+            queue,
+            local: SpinLock::new(None),
+            peer: SpinLock::new(None),
+            error: AtomicI32::new(0),
+            write_ended: AtomicBool::new(false),
+            reuse_address: AtomicBool::new(false),
+            reuse_port: AtomicBool::new(false),
+            v6_only: AtomicBool::new(false),
+        })
+    }
+
+    fn claim(&self, address: InetAddress) -> SysResult<()> {
+        let claim = Claim {
+            address,
+            v6_only: self.v6_only.load(Ordering::Relaxed),
+            reuse_address: self.reuse_address.load(Ordering::Relaxed),
+            reuse_port: self.reuse_port.load(Ordering::Relaxed),
+        };
+        *self.local.lock() = Some(self.kernel.inet.udp.bind(claim, self.me.clone())?);
+        Ok(())
+    }
+
+    /// A socket that sends without being bound gets a port, and loopback as its address when it is connected.
+    fn ensure_local(&self, to: &InetAddress, connected: bool) -> SysResult<InetAddress> {
+        if self.local.lock().is_none() {
+            self.claim(if connected {
+                InetAddress::loopback(to.v6, 0)
+            } else {
+                InetAddress::any(self.v6, 0)
+            })?;
+        }
+        Ok(self.local.lock().unwrap_or_default())
+    }
+
+    fn pending_error(&self) -> SysResult<()> {
+        match self.error.swap(0, Ordering::Relaxed) {
+            0 => Ok(()),
+            number => Err(Errno::new(number)),
+        }
+    }
+
+    /// Whether a datagram from `from` may come in: a connected socket hears its peer only.
+    fn hears(&self, from: &InetAddress) -> bool {
+        self.peer.lock().is_none_or(|peer| peer == *from)
+    }
+}
+
+impl Bindable for UdpSocket {
+    fn is_listening(&self) -> bool {
+        false
+    }
+}
+
+impl SocketOps for UdpSocket {
+    fn bind(&self, _task: &Task, raw: &[u8]) -> SysResult<()> {
+        if self.local.lock().is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let address = InetAddress::parse(raw, self.v6)?;
+        if !address.is_local() {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        self.claim(if address.is_any() {
+            InetAddress::any(self.v6, address.port)
+        } else {
+            address
+        })
+    }
+
+    fn connect(&self, _task: &Task, raw: &[u8]) -> SysResult<()> {
+        if family_of(raw)? == AF_UNSPEC {
+            *self.peer.lock() = None;
+            return Ok(());
+        }
+        let mut to = InetAddress::parse(raw, self.v6)?;
+        if !to.is_local() {
+            return Err(Errno::ENETUNREACH);
+        }
+        if to.is_any() {
+            to = InetAddress::loopback(to.v6, to.port);
+        }
+        self.ensure_local(&to, true)?;
+        *self.peer.lock() = Some(to);
+        Ok(())
+    }
+
+    fn send(
+        &self,
+        _task: &Task,
+        src: &mut Src<'_>,
+        to: Option<&[u8]>,
+        _control: &mut Control,
+        _flags: Flags,
+    ) -> SysResult<usize> {
+        self.pending_error()?;
+        if self.write_ended.load(Ordering::SeqCst) {
+            return Err(Errno::EPIPE);
+        }
+        let mut to = match to {
+            Some(raw) => InetAddress::parse(raw, self.v6)?,
+            None => (*self.peer.lock()).ok_or(Errno::EDESTADDRREQ)?,
+        };
+        if to.port == 0 {
+            return Err(Errno::EINVAL);
+        }
+        if !to.is_local() {
+            return Err(Errno::ENETUNREACH);
+        }
+        if to.is_any() {
+            to = InetAddress::loopback(to.v6, to.port);
+        }
+        let mut from = self.ensure_local(&to, false)?;
+        if from.is_any() {
+            from = InetAddress::loopback(to.v6, from.port);
+        }
+        let data = take_message(src, DATAGRAM_MAX)?;
+        let len = data.len();
+        let receivers = self.kernel.inet.udp.find(&to);
+        match receivers.iter().find(|socket| socket.hears(&from)) {
+            Some(receiver) => {
+                let message = Message {
+                    data,
+                    from: from.format(receiver.v6),
+                    control: Control::default(),
+                };
+                // A full queue drops the datagram, as UDP may.
+                let _ = receiver.inbox.push(message, &self.queue);
+            }
+            // Only a connected socket hears of the refusal, at its next call.
+            None if self.peer.lock().is_some() => {
+                self.error
+                    .store(Errno::ECONNREFUSED.number(), Ordering::Relaxed);
+                self.queue.notify();
+            }
+            None => {}
+        }
+        Ok(len)
+    }
+
+    fn recv(&self, _task: &Task, dst: &mut Dst<'_>, flags: Flags) -> SysResult<RecvOutcome> {
+        self.pending_error()?;
+        self.inbox.recv(dst, flags)
+    }
+
+    fn shutdown(&self, read: bool, write: bool) -> SysResult<()> {
+        if self.peer.lock().is_none() {
+            return Err(Errno::ENOTCONN);
+        }
+        if read {
+            self.inbox.end();
+        }
+        if write {
+            self.write_ended.store(true, Ordering::SeqCst);
+        }
+        self.queue.notify();
+        Ok(())
+    }
+
+    fn local_name(&self) -> Vec<u8> {
+        let local = self
+            .local
+            .lock()
+            .unwrap_or_else(|| InetAddress::any(self.v6, 0));
+        local.format(self.v6)
+    }
+
+    fn peer_name(&self) -> SysResult<Vec<u8>> {
+        self.peer
+            .lock()
+            .map(|peer| peer.format(self.v6))
+            .ok_or(Errno::ENOTCONN)
+    }
+
+    fn poll(&self) -> Events {
+        let mut events = Events::OUT | Events::WRNORM;
+        if self.inbox.has_messages() || self.inbox.ended() {
+            events |= Events::IN | Events::RDNORM;
+        }
+        if self.error.load(Ordering::Relaxed) != 0 {
+            events |= Events::ERR | Events::IN;
+        }
+        events
+    }
+
+    fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+
+    fn is_stream(&self) -> bool {
+        false
+    }
+
+    fn waiting(&self) -> usize {
+        self.inbox.next_len()
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        self.pending_error().err()
+    }
+
+    fn option_changed(&self, options: &Options) {
+        for (mine, theirs) in [
+            (&self.reuse_address, &options.reuse_address),
+            (&self.reuse_port, &options.reuse_port),
+            (&self.v6_only, &options.v6_only),
+        ] {
+            mine.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    fn close(&self, _options: &Options) {
+        if let Some(local) = self.local.lock().take() {
+            self.kernel.inet.udp.release(local.port, &self.me);
+        }
+        self.inbox.end();
+        self.inbox.clear();
+    }
+}

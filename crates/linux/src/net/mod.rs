@@ -1,0 +1,22 @@
+//! Sockets.
+//!
+//! [`Socket`] is the open file; what a family does stands behind [`SocketOps`], and the families are siblings: `unix` (stream,
+//! datagram), `inet` (TCP, UDP). Inside the machine data never leaves it: a connection is a pair of rings or a queue of
+//! messages in memory. Published ports and outbound connections are edges, whose rings the monitor serves.
+
+mod address;
+mod calls;
+mod channel;
+mod inet;
+mod message;
+mod options;
+mod queue;
+mod ring;
+mod socket;
+mod unix;
+
+pub use calls::CALLS;
+pub use inet::Inet;
+pub use message::{Control, Credentials};
+pub use socket::{Flags, RecvOutcome, Socket, SocketOps};
+pub use unix::UnixNames;
