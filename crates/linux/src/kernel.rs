@@ -2,8 +2,11 @@
 
 use crate::SysResult;
 use crate::fs::Vfs;
+use crate::net::{Inet, UnixNames};
 use crate::sync::SpinLock;
 use crate::task::Tasks;
+use crate::tty::Console;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use cormus_hypercall::boot::BootConfig;
@@ -16,6 +19,12 @@ pub struct Kernel {
     pub tasks: Tasks,
     /// The directory tree.
     pub vfs: Vfs,
+    /// Names of Unix sockets.
+    pub unix: UnixNames,
+    /// Ports of internet sockets.
+    pub inet: Inet,
+    /// The console, if the machine has a terminal.
+    pub console: SpinLock<Option<Arc<Console>>>,
     /// Name of the machine, as sethostname(2) may change it.
     pub hostname: SpinLock<Vec<u8>>,
     /// Numbers for objects that need a unique identity (inodes without a device, pipes, mappings).
@@ -39,6 +48,9 @@ impl Kernel {
             hostname: SpinLock::new(config.hostname.as_bytes().to_vec()),
             tasks: Tasks::new(config.task_count_max),
             vfs,
+            console: SpinLock::new(None),
+            unix: UnixNames::default(),
+            inet: Inet::default(),
             next_id: AtomicU64::new(1),
             config,
         })

@@ -35,7 +35,9 @@ pub mod io;
 pub mod ipc;
 pub mod kernel;
 pub mod mm;
+pub mod net;
 pub mod platform;
+pub mod random;
 pub mod rewrite;
 pub mod signal;
 pub mod sync;
@@ -44,6 +46,7 @@ pub mod task;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod tty;
 pub mod user;
 
 pub use cormus_linux_abi::{Errno, SysResult};

@@ -1,7 +1,7 @@
 //! getrandom.
 
 use super::{Context, Entry, full};
-use crate::{Errno, SysResult, host, user};
+use crate::{Errno, SysResult, random, user};
 use cormus_linux_abi::raw::general as nr;
 
 /// The family's rows.
@@ -22,7 +22,7 @@ fn getrandom(context: &mut Context<'_>) -> SysResult {
     let mut done = 0;
     while done < len {
         let part = (len - done).min(chunk.len() as u64) as usize;
-        host::random(&mut chunk[..part])?;
+        random::fill(&mut chunk[..part]);
         match user::write_bytes(context.arg(0).wrapping_add(done), &chunk[..part]) {
             Ok(()) => done += part as u64,
             Err(error) if done == 0 => return Err(error),

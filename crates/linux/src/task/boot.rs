@@ -3,10 +3,13 @@
 use super::Credentials;
 use crate::exec::{self, Request};
 use crate::fs::walk::{self, AT_FDCWD, WalkFlags};
-use crate::fs::{FdTable, FsContext, NodeKind, Path, inode::check_access, stream};
+use crate::fs::{
+    FdTable, File, FsContext, NodeKind, OpenFlags, Path, inode::check_access, pseudo, stream,
+};
 use crate::kernel::Kernel;
 use crate::mm::AddressSpace;
 use crate::task::Task;
+use crate::tty::{Console, ConsoleFile};
 use crate::{Errno, SysResult, host};
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -56,7 +59,11 @@ fn start(regs: &mut Regs) -> Result<(), Failure> {
     let config = configuration().map_err(setup("boot configuration"))?;
     let kernel = Kernel::new(config).map_err(setup("directory tree"))?;
     let kernel: &'static Kernel = Box::leak(Box::new(kernel));
+    let console = pseudo::mount_all(kernel).map_err(setup("system directories"))?;
     let task = first_task(kernel).map_err(setup("first process"))?;
+    if let Some(console) = console {
+        attach_console(kernel, &task, console).map_err(setup("console"))?;
+    }
     enter_directory(kernel, &task).map_err(|error| Failure {
         what: kernel.config.directory.clone(),
         error,
@@ -102,6 +109,23 @@ fn first_task(kernel: &'static Kernel) -> SysResult<Arc<Task>> {
     }
     let credentials = Credentials::new(kernel.config.uid, kernel.config.gid);
     Ok(super::first(kernel, credentials, fs, files, memory))
+}
+
+/// Makes the console the first process's controlling terminal and its three streams.
+fn attach_console(
+    kernel: &'static Kernel,
+    task: &Arc<Task>,
+    console: Arc<Console>,
+) -> SysResult<()> {
+    let place = walk::lookup(task, AT_FDCWD, b"/dev/console", WalkFlags::FOLLOW)?;
+    console.terminal.acquire(task)?;
+    let ops = Arc::new(ConsoleFile::new(console.clone(), place.inode.clone()));
+    let file = File::new(ops, Some(place), OpenFlags::RDWR, kernel.unique_id());
+    for number in 0..3 {
+        task.files().replace(number, file.clone(), false);
+    }
+    *kernel.console.lock() = Some(console);
+    Ok(())
 }
 
 fn enter_directory(kernel: &Kernel, task: &Task) -> SysResult<()> {

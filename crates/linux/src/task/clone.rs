@@ -223,6 +223,7 @@ fn new_process(task: &Arc<Task>, request: &Request, pid: u32) -> SysResult<Arc<P
     process
         .last_uid
         .store(task.credentials().uid, Ordering::Relaxed);
+    *process.terminal.lock() = parent.terminal.lock().clone();
     let process = Arc::new(process);
     let _family = task.kernel.tasks.family();
     process.group.store(parent.group(), Ordering::SeqCst);

@@ -12,6 +12,7 @@ use crate::mm::AddressSpace;
 use crate::signal::ProcessSignals;
 use crate::sync::{SpinLock, WaitQueue};
 use crate::time::ProcessTimers;
+use crate::tty::Terminal;
 use crate::{Errno, SysResult, host};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -93,6 +94,8 @@ pub struct Process {
     pub last_uid: AtomicU32,
     /// When it was made, monotonic.
     pub start_time_ns: u64,
+    /// The controlling terminal.
+    pub terminal: SpinLock<Option<Arc<Terminal>>>,
 }
 
 impl core::fmt::Debug for Process {
@@ -135,6 +138,7 @@ impl Process {
             timers: ProcessTimers::default(),
             last_uid: AtomicU32::new(0),
             start_time_ns: crate::time::monotonic_ns(),
+            terminal: SpinLock::new(None),
         }
     }
 
