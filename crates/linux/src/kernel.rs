@@ -27,6 +27,8 @@ pub struct Kernel {
     pub console: SpinLock<Option<Arc<Console>>>,
     /// Name of the machine, as sethostname(2) may change it.
     pub hostname: SpinLock<Vec<u8>>,
+    /// System V semaphores, messages and shared memory.
+    pub sysv: crate::ipc::sysv::Namespace,
     /// Numbers for objects that need a unique identity (inodes without a device, pipes, mappings).
     next_id: AtomicU64,
 }
@@ -51,6 +53,7 @@ impl Kernel {
             console: SpinLock::new(None),
             unix: UnixNames::default(),
             inet: Inet::default(),
+            sysv: crate::ipc::sysv::Namespace::default(),
             next_id: AtomicU64::new(1),
             config,
         })

@@ -8,6 +8,7 @@ pub mod futex;
 pub mod node;
 pub mod pipe;
 pub mod ring;
+pub mod sysv;
 
 pub use crate::signal::broken_pipe;
 

@@ -99,6 +99,8 @@ pub const FAMILIES: &[&[Entry]] = &[
     crate::ipc::futex::CALLS,
     crate::ipc::pipe::CALLS,
     crate::exec::CALLS,
+    crate::ipc::sysv::message::CALLS,
+    crate::ipc::sysv::semaphore::CALLS,
     crate::mm::CALLS,
     crate::net::CALLS,
     fs::calls::io::CALLS,

@@ -9,7 +9,7 @@ use super::start::detach_current;
 use super::tables::{INIT_PID, MAIN_PID};
 use super::{Task, current};
 use crate::fs::{FdTable, fd};
-use crate::ipc::futex;
+use crate::ipc::{futex, sysv};
 use crate::platform::platform;
 use crate::signal::info::code;
 use crate::signal::number::{SIGCHLD, SIGKILL};
@@ -163,6 +163,7 @@ fn heir(process: &Process) -> u32 {
 
 /// The last thread has gone.
 fn end_process(task: &Task, status: u32) {
+    sysv::process_ended(task.kernel, task.process.pid);
     let process = &task.process;
     process
         .last_uid
