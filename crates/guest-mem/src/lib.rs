@@ -23,5 +23,6 @@ mod window;
 pub use mapping::{Backing, Mapping};
 pub use physical::{MemorySlots, NoSlots, Physical};
 pub use region::{AreaRef, Region};
+pub use sys::barrier;
 pub use tables::{ExceptionFrame, Root, Tables};
 pub use window::{WINDOW_COUNT_MAX, Window, Windows};

@@ -20,6 +20,21 @@ fn check(result: i64) -> SysResult {
     u64::try_from(result).map_err(|_| last_error())
 }
 
+/// Makes every thread of the process that runs, in a machine or not, pass a full memory barrier.
+///
+/// # Errors
+/// When the host has no such call.
+pub fn barrier() -> SysResult<()> {
+    const REGISTER: i32 = libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED;
+    const BARRIER: i32 = libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED;
+    // Registering again costs nothing.
+    for command in [REGISTER, BARRIER] {
+        // SAFETY: the call has no pointers.
+        check(unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) })?;
+    }
+    Ok(())
+}
+
 /// Maps anew, anywhere or (with `MAP_FIXED_NOREPLACE`) at a free place.
 pub(crate) fn mmap(address: u64, len: u64, protection: i32, flags: i32, fd: RawFd) -> SysResult {
     assert!(

@@ -91,6 +91,8 @@ calls! {
     Resident = 30("window", "address", "len", "region_address"),
     /// Bytes of memory that are resident in a window.
     WindowUsage = 31("window"),
+    /// Makes every running vCPU pass a full memory barrier before the call returns (membarrier(2)).
+    Barrier = 32(),
 
     /// Grows the region's heap by `len` bytes (a multiple of 2 MiB). Offset of the new part, which is
     /// zero; `ENOMEM` at the region's largest size. Only memory that is touched counts against the machine's limit.

@@ -193,6 +193,11 @@ pub fn window_usage(window: u32) -> u64 {
     call(Call::WindowUsage, [u64::from(window), 0, 0, 0, 0]).unwrap_or(0)
 }
 
+/// Makes every running vCPU pass a full memory barrier.
+pub fn barrier() -> SysResult<()> {
+    call(Call::Barrier, [0; 5]).map(drop)
+}
+
 /// Grows the region's heap; offset of the new part.
 pub fn region_grow(len: u64) -> SysResult {
     call(Call::RegionGrow, [len, 0, 0, 0, 0])

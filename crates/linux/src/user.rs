@@ -45,9 +45,18 @@ pub fn read_bytes(address: u64, buffer: &mut [u8]) -> SysResult<()> {
 /// `EFAULT` if the range is outside the window.
 pub fn read_partly(address: u64, buffer: &mut [u8]) -> SysResult<usize> {
     check_range(address, buffer.len())?;
-    // SAFETY: the slice is valid for writes of its length.
-    let left = unsafe { platform().copy_from_user(buffer.as_mut_ptr(), address, buffer.len()) };
-    Ok(buffer.len() - left)
+    let mut done = 0;
+    loop {
+        let rest = &mut buffer[done..];
+        // SAFETY: the slice is valid for writes of its length.
+        let left = unsafe {
+            platform().copy_from_user(rest.as_mut_ptr(), address + done as u64, rest.len())
+        };
+        done += rest.len() - left;
+        if left == 0 || !fault_in(address + done as u64, left as u64, false) {
+            return Ok(done);
+        }
+    }
 }
 
 /// Writes `bytes` to user memory.
@@ -68,9 +77,29 @@ pub fn write_bytes(address: u64, bytes: &[u8]) -> SysResult<()> {
 /// `EFAULT` if the range is outside the window.
 pub fn write_partly(address: u64, bytes: &[u8]) -> SysResult<usize> {
     check_range(address, bytes.len())?;
-    // SAFETY: the slice is valid for reads of its length.
-    let left = unsafe { platform().copy_to_user(address, bytes.as_ptr(), bytes.len()) };
-    Ok(bytes.len() - left)
+    let mut done = 0;
+    loop {
+        let rest = &bytes[done..];
+        // SAFETY: the slice is valid for reads of its length.
+        let left =
+            unsafe { platform().copy_to_user(address + done as u64, rest.as_ptr(), rest.len()) };
+        done += rest.len() - left;
+        if left == 0 || !fault_in(address + done as u64, left as u64, true) {
+            return Ok(done);
+        }
+    }
+}
+
+/// What a copy could not reach may be a stack that has yet to grow or a file that has grown. Whether a second try
+/// comes further.
+#[cold]
+fn fault_in(address: u64, len: u64, write: bool) -> bool {
+    // The machine's first steps have no thread yet.
+    platform().area().task != 0
+        && crate::task::current()
+            .process
+            .memory()
+            .fault_in(address, len, write)
 }
 
 /// Zeroes user memory.
@@ -79,10 +108,16 @@ pub fn write_partly(address: u64, bytes: &[u8]) -> SysResult<usize> {
 /// `EFAULT` if any of it cannot be written.
 pub fn clear(address: u64, len: usize) -> SysResult<()> {
     check_range(address, len)?;
-    if platform().clear_user(address, len) == 0 {
-        Ok(())
-    } else {
-        Err(Errno::EFAULT)
+    let mut done = 0;
+    loop {
+        let left = platform().clear_user(address + done as u64, len - done);
+        done = len - left;
+        if left == 0 {
+            return Ok(());
+        }
+        if !fault_in(address + done as u64, left as u64, true) {
+            return Err(Errno::EFAULT);
+        }
     }
 }
 

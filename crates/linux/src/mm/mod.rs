@@ -4,11 +4,15 @@
 //! does demand paging, file mapping and copy-on-write.
 
 pub mod advice;
+pub mod barrier;
 mod calls;
+mod changes;
 pub mod fault;
 mod heap;
 pub mod layout;
 mod object;
+mod oom;
+pub mod peek;
 pub mod policy;
 mod remap;
 mod requests;
@@ -17,7 +21,9 @@ mod space;
 pub mod vma;
 
 pub use calls::{CALLS, POPULATE_READ_MAX};
+pub use changes::{object_changed, spaces};
 pub use object::MapObject;
+pub use oom::out_of_memory;
 pub use shared::SharedMemory;
 pub use space::{AddressSpace, Layout, NewMap, Place, VmaInfo};
 

@@ -3,6 +3,7 @@
 //! The lock is held across hypercalls, so that areas and mappings never disagree for a second thread. Objects are asked
 //! for their pages with the lock held; they take no lock of this module and touch no user memory then.
 
+use super::barrier::Registered;
 use super::layout::{AREA_COUNT_MAX, GUARD_GAP, HEAP_END, LOW_END, LOW_START, MAP_MIN, STACK_TOP};
 use super::requests;
 use super::vma::{Backing, Label, Vma, VmaFlags, VmaMap};
@@ -41,6 +42,8 @@ pub struct AddressSpace {
     pub exe: SpinLock<Option<Path>>,
     /// Where its parts lie.
     pub layout: SpinLock<Layout>,
+    /// What the program has registered for with membarrier(2).
+    pub(super) barriers: Registered,
     pub(super) maps: Mutex<Maps>,
 }
 
@@ -138,6 +141,7 @@ impl AddressSpace {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             exe: SpinLock::default(),
             layout: SpinLock::default(),
+            barriers: Registered::default(),
             maps: Mutex::new(maps),
         }
     }

@@ -61,11 +61,7 @@ fn serve(kernel: &'static Kernel, request: &Request) {
                 (hooks.terminal_size)(kernel, columns, rows);
             }
         }
-        Request::OutOfMemory => {
-            if let Some(hooks) = hooks {
-                (hooks.out_of_memory)(kernel);
-            }
-        }
+        Request::OutOfMemory => crate::mm::out_of_memory(kernel),
     }
 }
 

@@ -103,6 +103,8 @@ pub const FAMILIES: &[&[Entry]] = &[
     crate::ipc::sysv::semaphore::CALLS,
     crate::mm::CALLS,
     crate::net::CALLS,
+    crate::mm::barrier::CALLS,
+    crate::mm::peek::CALLS,
     fs::calls::io::CALLS,
     fs::calls::open::CALLS,
     fs::calls::stat::CALLS,

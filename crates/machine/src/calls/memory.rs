@@ -40,6 +40,7 @@ pub(super) fn answer(
             done(window.patch(a, SYSCALL, CALL))
         }
         Call::RegionGrow => grow(monitor, a),
+        Call::Barrier => done(cormus_guest_mem::barrier()),
         Call::RegionDiscard => done(monitor.region.discard(a, b)),
         _ => Err(Errno::ENOSYS),
     }

@@ -81,6 +81,7 @@ pub(crate) fn answer(
         | Call::WindowUsage
         | Call::RegionGrow
         | Call::RegionDiscard
+        | Call::Barrier
         | Call::Rewrite => memory::answer(monitor, caller, call, arguments).into(),
         Call::FileLookup
         | Call::FileOpen
