@@ -70,7 +70,8 @@ fn read_clock(page: &ClockPage) -> (u64, u64) {
         let multiplier = page.multiplier.load(Ordering::Relaxed);
         let base = page.base_monotonic_ns.load(Ordering::Relaxed);
         let offset = page.real_offset_ns.load(Ordering::Relaxed);
-        let elapsed = platform().tsc().wrapping_sub(base_tsc);
+        // A processor whose counter is a little behind the one that wrote the page must not see a huge time.
+        let elapsed = platform().tsc().saturating_sub(base_tsc);
         core::sync::atomic::fence(Ordering::Acquire);
         if before & 1 == 0 && page.sequence.load(Ordering::Relaxed) == before {
             let ns = (u128::from(elapsed) * u128::from(multiplier)) >> (shift & 127);
