@@ -163,6 +163,7 @@ impl FdTable {
 
 /// Closes a file that was taken out of a table: record locks of the process go, and the description may end.
 pub fn close(file: Arc<File>, task: &Task) {
+    super::locks::closed(&file, task);
     file.ops.flush(&file, task);
     drop(file);
 }

@@ -2,13 +2,14 @@
 
 use super::{Inode, Path};
 use crate::io::{Dst, Src};
+use crate::ipc::epoll::Membership;
 use crate::mm::MapObject;
 use crate::sync::{Mutex, WaitQueue};
 use crate::task::Task;
 use crate::{Errno, SysResult};
 use alloc::sync::Arc;
 use core::any::Any;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 bitflags::bitflags! {
     /// What a file is ready for; the values are those of poll(2) and epoll(7).
@@ -183,6 +184,22 @@ pub trait FileOps: Any + Send + Sync {
         Err(Errno::ENODEV)
     }
 
+    /// F_GET_SEALS of fcntl(2).
+    ///
+    /// # Errors
+    /// `EINVAL` for files that cannot be sealed.
+    fn seals(&self) -> SysResult<u32> {
+        Err(Errno::EINVAL)
+    }
+
+    /// F_ADD_SEALS of fcntl(2).
+    ///
+    /// # Errors
+    /// `EPERM` if sealing was sealed, `EBUSY` if a writable mapping forbids it.
+    fn add_seals(&self, _seals: u32) -> SysResult<()> {
+        Err(Errno::EINVAL)
+    }
+
     /// The inode, for files that lie in the tree (or pretend to, as pipes do for fstat).
     fn inode(&self) -> Option<Arc<dyn Inode>>;
 
@@ -208,8 +225,14 @@ pub struct File {
     /// The position, held while a transfer uses it, as Linux does for files with a position.
     pub position: Mutex<u64>,
     flags: AtomicU32,
+    /// Who gets SIGIO, as F_SETOWN set it: a process, or a negated process group.
+    pub owner: AtomicI32,
+    /// The signal instead of SIGIO, as F_SETSIG set it.
+    pub signal: AtomicU32,
     /// A number that no other description of the machine has.
     pub id: u64,
+    /// Epoll sets that watch this description.
+    pub epolls: Membership,
 }
 
 impl core::fmt::Debug for File {
@@ -236,7 +259,10 @@ impl File {
             path,
             position: Mutex::new(0),
             flags,
+            owner: AtomicI32::new(0),
+            signal: AtomicU32::new(0),
             id,
+            epolls: Membership::default(),
         })
     }
 
@@ -260,6 +286,8 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
+        super::locks::ended(self);
+        self.epolls.leave_all(self);
         self.ops.clone().release(self);
     }
 }

@@ -10,6 +10,8 @@ pub mod fd;
 pub mod file;
 pub mod inode;
 pub mod layer;
+pub mod locks;
+pub mod memfd;
 pub mod open;
 pub mod pseudo;
 pub mod special;

@@ -1,4 +1,4 @@
-//! Objects of the tree that other modules bring to life: FIFOs and devices; and small rules that all file systems share.
+//! Devices, which other modules bring to life, and small rules that all file systems share.
 
 use super::{FileOps, Inode, NodeKind, OpenFlags};
 use crate::sync::SpinLock;
@@ -7,30 +7,23 @@ use crate::{Errno, SysResult};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
-/// Opens a FIFO or device node.
+/// Opens a device node.
 pub type Opener = fn(&Arc<dyn Inode>, &Task, OpenFlags) -> SysResult<Arc<dyn FileOps>>;
 
-static FIFO: SpinLock<Option<Opener>> = SpinLock::new(None);
 static DEVICES: SpinLock<BTreeMap<u64, Opener>> = SpinLock::new(BTreeMap::new());
-
-/// Sets what opens FIFOs.
-pub fn set_fifo_opener(opener: Opener) {
-    *FIFO.lock() = Some(opener);
-}
 
 /// Sets what opens character devices with this number.
 pub fn register_device(rdev: u64, opener: Opener) {
     DEVICES.lock().insert(rdev, opener);
 }
 
-/// Opens a node that is neither a regular file, directory nor link.
+/// Opens a device node.
 ///
 /// # Errors
 /// `ENXIO` for sockets and for what nobody has registered.
 pub fn open<T: Inode>(node: Arc<T>, task: &Task, flags: OpenFlags) -> SysResult<Arc<dyn FileOps>> {
     let kind = node.kind();
     let opener = match kind {
-        NodeKind::Fifo => *FIFO.lock(),
         NodeKind::CharDevice => {
             let rdev = node.attr()?.rdev;
             DEVICES.lock().get(&rdev).copied()

@@ -168,6 +168,8 @@ impl Path {
 pub struct Vfs {
     root: Path,
     mounts: SpinLock<Vec<Arc<Mount>>>,
+    /// A file system in memory that lies at no place: files without a name.
+    memory: Path,
     next_mount_id: AtomicU32,
     /// What directories remember.
     pub cache: DentryCache,
@@ -200,8 +202,10 @@ impl Vfs {
             source: b"overlay".to_vec(),
         });
         let root = Path::new(&mount, mount.root.clone()).ok_or(Errno::EIO)?;
+        let memory = memory_root(&layer)?;
         let vfs = Vfs {
             root,
+            memory,
             mounts: SpinLock::new(alloc::vec![mount]),
             next_mount_id: AtomicU32::new(2),
             cache: DentryCache::default(),
@@ -217,10 +221,24 @@ impl Vfs {
         self.root.clone()
     }
 
+    /// The root of the file system of files without a name.
+    #[must_use]
+    pub fn memory(&self) -> Path {
+        self.memory.clone()
+    }
+
     /// All mounts, in the order in which they were made.
     #[must_use]
     pub fn mounts(&self) -> Vec<Arc<Mount>> {
         self.mounts.lock().clone()
+    }
+
+    /// The place of an object that lies in no tree, such as a pipe that a magic link leads to.
+    ///
+    /// # Errors
+    /// None in practice: the object is there.
+    pub fn detached(&self, inode: Arc<dyn Inode>) -> SysResult<Path> {
+        Path::new(&self.memory.mount, Dentry::root(inode)).ok_or(Errno::ENOENT)
     }
 
     /// What is seen at a place: the root of the file system that was mounted there last, or the place itself.
@@ -367,6 +385,19 @@ impl Vfs {
         }
         Ok(at)
     }
+}
+
+fn memory_root(layer: &Arc<Layer>) -> SysResult<Path> {
+    let root = Layer::tmpfs(layer.budget().clone(), 0o777, 0, 0);
+    let mount = Arc::new(Mount {
+        id: 0,
+        root: Dentry::root(root),
+        place: SpinLock::new(None),
+        flags: AtomicU32::new(0),
+        kind: b"tmpfs".to_vec(),
+        source: b"tmpfs".to_vec(),
+    });
+    Path::new(&mount, mount.root.clone()).ok_or(Errno::EIO)
 }
 
 /// Whether two dentries lie in one tree of dentries.

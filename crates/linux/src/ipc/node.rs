@@ -29,6 +29,12 @@ pub trait Reopen: Send + Sync {
     ) -> SysResult<Arc<dyn FileOps>>;
 }
 
+/// The node of an event descriptor, which has no type of its own.
+#[must_use]
+pub fn anonymous(task: &Task) -> Arc<dyn Inode> {
+    AnonNode::new(task, task.kernel.unique_id(), 0o600, ANONYMOUS_FS, None)
+}
+
 /// An inode without a name.
 pub struct AnonNode {
     kind: NodeKind,

@@ -86,10 +86,26 @@ impl WaitQueue {
 
     #[cold]
     fn tell_observers(&self) {
-        let observers = self.observers.lock().clone();
-        for observer in observers.iter().filter_map(Weak::upgrade) {
+        /// Observers that are told without memory from the heap.
+        const FEW: usize = 4;
+        let mut few: [Option<Arc<dyn Observer>>; FEW] = [const { None }; FEW];
+        let mut rest = Vec::new();
+        {
+            let observers = self.observers.lock();
+            let (first, others) = observers.split_at(observers.len().min(FEW));
+            for (slot, observer) in few.iter_mut().zip(first) {
+                *slot = observer.upgrade();
+            }
+            rest.extend(others.iter().filter_map(Weak::upgrade));
+        }
+        for observer in few.iter().flatten().chain(&rest) {
             observer.changed();
         }
+    }
+
+    /// Whether anybody observes the object.
+    pub fn is_observed(&self) -> bool {
+        self.observer_count.load(Ordering::SeqCst) != 0
     }
 
     /// Adds an observer; it hears of every later [`WaitQueue::notify`].

@@ -18,9 +18,9 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use cormus_hypercall::layout::REGION_BASE;
-use cormus_hypercall::map::{MapRequest, kind};
+use cormus_hypercall::map::{MapRequest, kind, protection};
 use cormus_linux_abi::PAGE_SIZE;
 
 /// Largest file, as of Linux's page cache.
@@ -683,6 +683,14 @@ impl Content {
         }
     }
 
+    /// Whether somebody may be writing through a shared mapping.
+    pub fn has_writable_mapping(&self) -> bool {
+        self.mapping
+            .lock()
+            .upgrade()
+            .is_some_and(|mapping| mapping.written.load(Ordering::Relaxed))
+    }
+
     /// The object that mappings of this file show.
     pub fn mapping(self: &Arc<Self>) -> Arc<Mapping> {
         let mut slot = self.mapping.lock();
@@ -691,6 +699,7 @@ impl Content {
         }
         let mapping = Arc::new(Mapping {
             content: self.clone(),
+            written: AtomicBool::new(false),
         });
         *slot = Arc::downgrade(&mapping);
         mapping
@@ -736,6 +745,8 @@ pub(super) fn read_lower(
 #[derive(Debug)]
 pub struct Mapping {
     content: Arc<Content>,
+    /// Some mapping has been shared and writable.
+    written: AtomicBool,
 }
 
 impl MapObject for Mapping {
@@ -750,6 +761,9 @@ impl MapObject for Mapping {
         len: u64,
         out: &mut Vec<MapRequest>,
     ) -> SysResult<()> {
+        if template.shared != 0 && template.protection & protection::WRITE != 0 {
+            self.written.store(true, Ordering::Relaxed);
+        }
         let first = offset / PAGE_SIZE;
         let last = offset
             .saturating_add(len)

@@ -3,6 +3,7 @@
 use super::LayerNode;
 use super::content::read_lower;
 use super::lower::LowerFile;
+use crate::fs::memfd::seal;
 use crate::fs::{File, FileOps, Inode, OpenFlags, special};
 use crate::io::{Dst, Src};
 use crate::mm::MapObject;
@@ -65,7 +66,14 @@ impl FileOps for LayerFile {
         if src.remaining() == 0 {
             return Ok(0);
         }
+        if self.node.is_sealed(seal::WRITE | seal::FUTURE_WRITE) {
+            return Err(Errno::EPERM);
+        }
         let content = self.node.content_for_write(u64::MAX)?;
+        let end = offset.saturating_add(src.remaining());
+        if self.node.is_sealed(seal::GROW) && end > content.size() {
+            return Err(Errno::EPERM);
+        }
         let place = (!file.flags().contains(OpenFlags::APPEND)).then_some(offset);
         let (written, _) = content.write(src, place)?;
         self.node.written(special::keeps_set_id(task));
@@ -118,7 +126,14 @@ impl FileOps for LayerFile {
         const KEEP_SIZE: u32 = 1;
         const PUNCH_HOLE: u32 = 2;
         const ZERO_RANGE: u32 = 16;
+        let frees = mode & (PUNCH_HOLE | ZERO_RANGE) != 0;
         let content = self.node.content_for_write(u64::MAX)?;
+        let grows = mode & KEEP_SIZE == 0 && offset.saturating_add(len) > content.size();
+        if frees && self.node.is_sealed(seal::WRITE | seal::FUTURE_WRITE)
+            || grows && self.node.is_sealed(seal::GROW)
+        {
+            return Err(Errno::EPERM);
+        }
         let keep_size = mode & KEEP_SIZE != 0;
         match mode & !KEEP_SIZE {
             0 => content.reserve(offset, len, keep_size)?,
@@ -131,6 +146,14 @@ impl FileOps for LayerFile {
         }
         self.node.touch();
         Ok(())
+    }
+
+    fn seals(&self) -> SysResult<u32> {
+        self.node.seals()
+    }
+
+    fn add_seals(&self, seals: u32) -> SysResult<()> {
+        self.node.add_seals(seals)
     }
 
     fn sync(&self, _file: &File, _data_only: bool) -> SysResult<()> {

@@ -5,7 +5,9 @@ use super::directory::{Directory, refused_directory};
 use super::file::LayerFile;
 use super::lower::LowerFile;
 use super::{Layer, NODE_BYTES, now_ns};
+use crate::fs::memfd::seal;
 use crate::fs::{DirEntry, FileOps, Inode, NewNode, NodeKind, OpenFlags, SetAttr, special};
+use crate::ipc::pipe::Fifo;
 use crate::sync::SpinLock;
 use crate::task::Task;
 use crate::{Errno, SysResult, host};
@@ -14,6 +16,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::{AtomicU32, Ordering};
 use cormus_hypercall::file::{FileAttr, FsStat, NameRequest, name_op};
 
 /// Longest symbolic link.
@@ -27,18 +30,23 @@ struct Home {
     name: Box<[u8]>,
 }
 
-#[derive(Default)]
 pub(super) struct FileBody {
     /// The contents once they were changed, or of a new file.
     content: SpinLock<Option<Arc<Content>>>,
     /// The host's file while somebody has it open.
     lower: SpinLock<Weak<LowerFile>>,
+    /// Seals, or [`NO_SEALS`].
+    seals: AtomicU32,
 }
+
+/// The file cannot be sealed at all.
+const NO_SEALS: u32 = u32::MAX;
 
 pub(super) enum Body {
     Directory(Directory),
     File(FileBody),
     Link(SpinLock<Option<Box<[u8]>>>),
+    Fifo(Fifo),
     Other,
 }
 
@@ -81,10 +89,19 @@ struct Parts {
     body: Body,
 }
 
+fn file_body(content: Option<Arc<Content>>) -> FileBody {
+    FileBody {
+        content: SpinLock::new(content),
+        lower: SpinLock::new(Weak::new()),
+        seals: AtomicU32::new(NO_SEALS),
+    }
+}
+
 fn body_of(kind: NodeKind) -> Body {
     match kind {
         NodeKind::Directory => Body::Directory(Directory::default()),
-        NodeKind::Regular => Body::File(FileBody::default()),
+        NodeKind::Regular => Body::File(file_body(None)),
+        NodeKind::Fifo => Body::Fifo(Fifo::new()),
         NodeKind::Symlink => Body::Link(SpinLock::new(None)),
         _ => Body::Other,
     }
@@ -159,10 +176,13 @@ impl LayerNode {
             attr.nlink = 0;
         }
         let body = match node.kind {
-            NodeKind::Regular => Body::File(FileBody {
-                content: SpinLock::new(Some(Content::empty(layer.budget.clone()))),
-                lower: SpinLock::default(),
-            }),
+            NodeKind::Regular => {
+                let body = file_body(Some(Content::empty(layer.budget.clone())));
+                if layer.lower_root.is_none() {
+                    body.seals.store(seal::SEAL, Ordering::Relaxed);
+                }
+                Body::File(body)
+            }
             NodeKind::Symlink => Body::Link(SpinLock::new(Some(node.target.as_slice().into()))),
             kind => body_of(kind),
         };
@@ -289,6 +309,45 @@ impl LayerNode {
     /// The contents if they are in memory.
     pub(super) fn content(&self) -> Option<Arc<Content>> {
         self.file().ok()?.content.lock().clone()
+    }
+
+    /// Sets the seals of a new file in memory.
+    pub fn set_seals(&self, seals: u32) {
+        if let Ok(file) = self.file() {
+            file.seals.store(seals, Ordering::Relaxed);
+        }
+    }
+
+    /// The seals.
+    pub(super) fn seals(&self) -> SysResult<u32> {
+        match self.file()?.seals.load(Ordering::Relaxed) {
+            NO_SEALS => Err(Errno::EINVAL),
+            seals => Ok(seals),
+        }
+    }
+
+    /// Adds seals.
+    pub(super) fn add_seals(&self, added: u32) -> SysResult<()> {
+        let seals = self.seals()?;
+        if added & !seal::ALL != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if seals & seal::SEAL != 0 {
+            return Err(Errno::EPERM);
+        }
+        let writable = self
+            .content()
+            .is_some_and(|content| content.has_writable_mapping());
+        if added & seal::WRITE != 0 && writable {
+            return Err(Errno::EBUSY);
+        }
+        self.file()?.seals.fetch_or(added, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether any of `seals` is set.
+    pub(super) fn is_sealed(&self, seals: u32) -> bool {
+        self.seals().is_ok_and(|set| set & seals != 0)
     }
 
     /// The host's file, opened if nobody has it open.
@@ -442,6 +501,12 @@ impl Inode for LayerNode {
     fn set_attr(&self, change: &SetAttr) -> SysResult<()> {
         if let Some(size) = change.size {
             self.file()?;
+            let old = self.attr()?.size;
+            if size < old && self.is_sealed(seal::SHRINK)
+                || size > old && self.is_sealed(seal::GROW)
+            {
+                return Err(Errno::EPERM);
+            }
             self.content_for_write(size)?.resize(size)?;
         }
         self.pin()?;
@@ -466,6 +531,10 @@ impl Inode for LayerNode {
         match self.kind {
             NodeKind::Regular => Ok(Arc::new(LayerFile::new(self))),
             NodeKind::Symlink => Err(Errno::ELOOP),
+            NodeKind::Fifo => match &self.body {
+                Body::Fifo(fifo) => fifo.open(self.clone(), task, flags),
+                _ => Err(Errno::ENXIO),
+            },
             _ => special::open(self, task, flags),
         }
     }
