@@ -1,12 +1,13 @@
 //! eventfd(2): a counter that can be waited for.
 
 use super::node;
+use crate::fs::calls::install;
 use crate::fs::{Events, File, FileOps, Inode, OpenFlags};
 use crate::io::{Dst, Src};
 use crate::sync::{WaitError, WaitQueue};
 use crate::syscall::{Context, Entry, full};
 use crate::task::Task;
-use crate::{Errno, SysResult, ipc};
+use crate::{Errno, SysResult};
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
@@ -56,7 +57,7 @@ fn create(task: &Task, count: u32, flags: u32) -> SysResult {
     });
     let flags = open | OpenFlags::RDWR;
     let file = File::new(event, None, flags, task.kernel.unique_id());
-    ipc::install(task, file, open.contains(OpenFlags::CLOEXEC)).map(|fd| fd as u64)
+    install(task, file, open.contains(OpenFlags::CLOEXEC)).map(|fd| fd as u64)
 }
 
 impl EventFd {

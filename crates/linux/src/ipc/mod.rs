@@ -7,34 +7,17 @@ pub mod deadline;
 pub mod epoll;
 pub mod eventfd;
 pub mod futex;
-mod mask;
 pub mod node;
 pub mod pipe;
 pub mod poll;
 pub mod ring;
 pub mod sysv;
 
-pub use crate::signal::broken_pipe;
-
 use crate::SysResult;
 use crate::fs::File;
+use crate::fs::calls::install;
 use crate::task::Task;
 use alloc::sync::Arc;
-
-/// One more than the largest descriptor that a process may have.
-#[must_use]
-pub fn file_limit(task: &Task) -> u32 {
-    task.kernel.config.file_count_max
-}
-
-/// Enters a new file in the calling process's table.
-///
-/// # Errors
-/// `EMFILE`.
-pub fn install(task: &Task, file: Arc<File>, close_on_exec: bool) -> SysResult<i32> {
-    task.files()
-        .insert(file, close_on_exec, 0, file_limit(task))
-}
 
 /// Enters two new files and tells the program by `tell`; takes them out again if that fails.
 ///

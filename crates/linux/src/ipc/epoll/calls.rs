@@ -2,11 +2,12 @@
 
 use super::item::Interest;
 use super::{Epoll, Report};
+use crate::fs::calls::install;
 use crate::fs::{File, OpenFlags};
-use crate::ipc::{self, deadline, mask, node};
+use crate::ipc::{deadline, node};
 use crate::syscall::{Context, Entry, full, partial};
 use crate::task::Task;
-use crate::{Errno, SysResult, user};
+use crate::{Errno, SysResult, signal, user};
 use alloc::vec::Vec;
 use cormus_linux_abi::raw::general as abi;
 
@@ -55,7 +56,7 @@ fn epoll_create1(context: &mut Context<'_>) -> SysResult {
 fn create(task: &Task, close_on_exec: bool) -> SysResult {
     let epoll = Epoll::new(node::anonymous(task));
     let file = File::new(epoll, None, OpenFlags::RDWR, task.kernel.unique_id());
-    ipc::install(task, file, close_on_exec).map(|fd| fd as u64)
+    install(task, file, close_on_exec).map(|fd| fd as u64)
 }
 
 fn epoll_ctl(context: &mut Context<'_>) -> SysResult {
@@ -138,7 +139,7 @@ fn epoll_pwait2(context: &mut Context<'_>) -> SysResult {
 
 fn wait_masked(context: &mut Context<'_>, until: Option<u64>) -> SysResult {
     let (fd, out, max) = (context.int(0), context.arg(1), context.int(2));
-    mask::with_mask(context.task, context.arg(4), context.arg(5), || {
+    signal::with_mask(context.task, context.arg(4), context.arg(5), || {
         wait(context.task, fd, out, max, until)
     })
 }

@@ -17,6 +17,7 @@ use crate::platform::{AtomicOp, platform};
 use crate::syscall::{Context, Entry as Row, full, partial};
 use crate::task::Task;
 use crate::{Errno, SysResult, user};
+use alloc::boxed::Box;
 use cormus_linux_abi::raw::general as abi;
 use queue::{Entry, Outcome, Sleeper};
 
@@ -47,16 +48,21 @@ const ANY_BIT: u32 = abi::FUTEX_BITSET_MATCH_ANY;
 ///
 /// # Errors
 /// `EINVAL` if it is not aligned, `EFAULT` if it does not lie in the window.
-pub fn key(task: &Task, address: u64, _private: bool) -> SysResult<Key> {
+pub fn key(task: &Task, address: u64, private: bool) -> SysResult<Key> {
     if !address.is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
     user::check_range(address, 4)?;
-    Ok(Key {
-        space: u64::from(task.process.memory().window),
-        offset: address,
-        shared: false,
-    })
+    let memory = task.process.memory();
+    let (space, offset) = match memory.futex_key(address, !private) {
+        // Memory beside the areas, such as the vDSO's, is nobody else's.
+        Err(Errno::EFAULT) => {
+            user::read::<u32>(address)?;
+            memory.futex_key(address, false)?
+        }
+        key => key?,
+    };
+    Ok(Key { space, offset })
 }
 
 /// The word at a checked address.
@@ -95,11 +101,12 @@ fn futex(context: &mut Context<'_>) -> SysResult {
                 0 => 0,
                 _ => deadline::after(deadline::read_timespec(argument)?),
             };
-            wait(task, address, private, value, ANY_BIT, deadline)
+            let word = Word { address, private };
+            wait_relative(context, word, value, deadline)
         }
         abi::FUTEX_WAIT_BITSET => {
             let deadline = absolute(argument, realtime)?;
-            wait(task, address, private, value, last, deadline)
+            wait(task, Word { address, private }, value, last, deadline)
         }
         abi::FUTEX_WAKE => wake(task, address, private, value, ANY_BIT),
         abi::FUTEX_WAKE_BITSET => wake(task, address, private, value, last),
@@ -133,18 +140,32 @@ fn absolute(address: u64, realtime: bool) -> SysResult {
     })
 }
 
-fn wait(
-    task: &Task,
+/// A program's word, and whether only its own threads use it.
+#[derive(Clone, Copy)]
+struct Word {
     address: u64,
     private: bool,
-    expected: u32,
-    bitset: u32,
-    deadline_ns: u64,
-) -> SysResult {
+}
+
+/// FUTEX_WAIT with a time-out, which after an interruption without a handler goes on to the same deadline.
+fn wait_relative(context: &mut Context<'_>, word: Word, expected: u32, deadline: u64) -> SysResult {
+    match wait(context.task, word, expected, ANY_BIT, deadline) {
+        Err(Errno::ERESTARTNOHAND) => {
+            let rest = Box::new(move |context: &mut Context<'_>| {
+                wait_relative(context, word, expected, deadline)
+            });
+            Err(context.task.restart_with(rest))
+        }
+        result => result,
+    }
+}
+
+fn wait(task: &Task, word: Word, expected: u32, bitset: u32, deadline_ns: u64) -> SysResult {
     if bitset == 0 {
         return Err(Errno::EINVAL);
     }
-    let key = key(task, address, private)?;
+    let address = word.address;
+    let key = key(task, address, word.private)?;
     // A page that has yet to be made is made here, since nothing may be while the bucket is locked.
     if user::read::<u32>(address)? != expected {
         return Err(Errno::EAGAIN);

@@ -32,14 +32,12 @@ pub struct Key {
     pub space: u64,
     /// The address or the offset.
     pub offset: u64,
-    /// Whether `space` is an object's number.
-    pub shared: bool,
 }
 
 impl Key {
     fn bucket(&self) -> usize {
-        let mixed = (self.offset >> 2 ^ self.space.rotate_left(40) ^ u64::from(self.shared))
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed =
+            (self.offset >> 2 ^ self.space.rotate_left(40)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 56) as usize % BUCKET_COUNT
     }
 }

@@ -5,7 +5,7 @@ use crate::fs::{Events, File, FileOps, Inode, OpenFlags};
 use crate::io::{Dst, Src};
 use crate::sync::{WaitError, WaitQueue};
 use crate::task::Task;
-use crate::{Errno, SysResult, ipc, user};
+use crate::{Errno, SysResult, signal, user};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -143,7 +143,7 @@ impl FileOps for PipeEnd {
                 // Nothing was copied although there was room: the memory faults.
                 Ok(0) => break Some(Errno::EFAULT),
                 Ok(written) => done += written,
-                Err(Errno::EPIPE) => break Some(ipc::broken_pipe(task)),
+                Err(Errno::EPIPE) => break Some(signal::broken_pipe(task)),
                 Err(error) => break Some(error),
             }
         };

@@ -2,10 +2,12 @@
 
 use super::{Patience, Watch, wait_ready};
 use crate::fs::Events;
-use crate::ipc::{deadline, file_limit, mask};
+use crate::fs::calls::descriptor_limit;
+use crate::ipc::deadline;
 use crate::syscall::Context;
 use crate::task::Task;
-use crate::{Errno, SysResult, time, user};
+use crate::{Errno, SysResult, signal, time, user};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use cormus_linux_abi::raw::general::POLLNVAL;
 
@@ -19,7 +21,26 @@ pub(super) fn poll(context: &mut Context<'_>) -> SysResult {
         ms if ms < 0 => Patience::Until(0),
         ms => Patience::of(ms as u64 * 1_000_000),
     };
-    poll_for(context.task, context.arg(0), context.uint(1), patience)
+    let (entries, count) = (context.arg(0), context.uint(1));
+    poll_again(context, entries, count, patience)
+}
+
+/// poll(2), which after an interruption without a handler goes on to the same deadline.
+fn poll_again(
+    context: &mut Context<'_>,
+    entries: u64,
+    count: u32,
+    patience: Patience,
+) -> SysResult {
+    match poll_for(context.task, entries, count, patience) {
+        Err(Errno::ERESTARTNOHAND) => {
+            let rest = Box::new(move |context: &mut Context<'_>| {
+                poll_again(context, entries, count, patience)
+            });
+            Err(context.task.restart_with(rest))
+        }
+        result => result,
+    }
 }
 
 pub(super) fn ppoll(context: &mut Context<'_>) -> SysResult {
@@ -29,7 +50,7 @@ pub(super) fn ppoll(context: &mut Context<'_>) -> SysResult {
         address => Patience::of(deadline::read_timespec(address)?),
     };
     let task = context.task;
-    let result = mask::with_mask(task, context.arg(3), context.arg(4), || {
+    let result = signal::with_mask(task, context.arg(3), context.arg(4), || {
         poll_for(task, entries, count, patience)
     });
     if timeout != 0 {
@@ -50,7 +71,7 @@ pub(super) fn rest(patience: Patience) -> (u64, u64) {
 }
 
 fn poll_for(task: &Task, entries: u64, count: u32, patience: Patience) -> SysResult {
-    if count > file_limit(task) {
+    if count > descriptor_limit(task) {
         return Err(Errno::EINVAL);
     }
     let mut bytes = alloc::vec![0u8; count as usize * ENTRY_SIZE as usize];

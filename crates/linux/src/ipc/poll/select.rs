@@ -3,10 +3,11 @@
 use super::calls::rest;
 use super::{Patience, Watch, wait_ready};
 use crate::fs::Events;
-use crate::ipc::{deadline, file_limit, mask};
+use crate::fs::calls::descriptor_limit;
+use crate::ipc::deadline;
 use crate::syscall::Context;
 use crate::task::Task;
-use crate::{Errno, SysResult, user};
+use crate::{Errno, SysResult, signal, user};
 use alloc::vec::Vec;
 
 /// What each of the three sets asks for.
@@ -51,7 +52,7 @@ pub(super) fn pselect6(context: &mut Context<'_>) -> SysResult {
     };
     let sets = [context.arg(1), context.arg(2), context.arg(3)];
     let (task, count) = (context.task, context.int(0));
-    let result = mask::with_mask(task, mask_address, mask_size, || {
+    let result = signal::with_mask(task, mask_address, mask_size, || {
         select_for(task, count, sets, patience)
     });
     if timeout != 0 {
@@ -71,7 +72,7 @@ struct Set {
 fn select_for(task: &Task, count: i32, addresses: [u64; 3], patience: Patience) -> SysResult {
     let count = u32::try_from(count).map_err(|_| Errno::EINVAL)?;
     // No descriptor is beyond the limit, so bits there mean nothing.
-    let count = count.min(file_limit(task)) as usize;
+    let count = count.min(descriptor_limit(task)) as usize;
     let table = task.files();
     let mut watches: Vec<Watch> = Vec::new();
     let mut sets = Vec::with_capacity(3);
