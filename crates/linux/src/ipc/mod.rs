@@ -11,7 +11,9 @@ pub mod node;
 pub mod pipe;
 pub mod poll;
 pub mod ring;
+pub mod signalfd;
 pub mod sysv;
+pub mod timerfd;
 
 use crate::SysResult;
 use crate::fs::File;

@@ -104,6 +104,8 @@ pub const FAMILIES: &[&[Entry]] = &[
     crate::ipc::sysv::message::CALLS,
     crate::ipc::sysv::semaphore::CALLS,
     crate::ipc::poll::CALLS,
+    crate::ipc::signalfd::CALLS,
+    crate::ipc::timerfd::CALLS,
     crate::mm::CALLS,
     crate::net::CALLS,
     crate::mm::barrier::CALLS,
