@@ -196,7 +196,10 @@ pub fn first(
         files,
         credentials: Arc::new(credentials),
     }));
-    let index = platform().area().index;
+    let area = platform().area();
+    // The monitor booted this vCPU without anybody having claimed its area.
+    area.state.store(state::CLAIMED, Ordering::SeqCst);
+    let index = area.index;
     task.vcpu.store(index, Ordering::SeqCst);
     kernel.tasks.insert_process(&process);
     kernel.tasks.insert_task(&task);
