@@ -1,7 +1,7 @@
 //! mmap(2) and its family.
 
 use super::layout::MAP_MIN;
-use super::shared::SharedMemory;
+use super::shared::{SharedMemory, ZeroDevice};
 use super::space::{NewMap, Place};
 use super::vma::{Backing, Label, VmaFlags};
 use crate::fs::OpenFlags;
@@ -70,7 +70,7 @@ fn mmap(context: &mut Context<'_>) -> SysResult {
         (anonymous(shared, len)?, 7)
     } else {
         i64::try_from(end).map_err(|_| Errno::EOVERFLOW)?;
-        file_backing(context, shared, protection, offset)?
+        file_backing(context, shared, protection, offset, len)?
     };
     if flags & nr::MAP_HUGETLB != 0 {
         return Err(Errno::ENOMEM);
@@ -150,6 +150,7 @@ fn file_backing(
     shared: bool,
     protection: u32,
     offset: u64,
+    len: u64,
 ) -> SysResult<(Backing, u32)> {
     let file = context.task.files().get(context.int(4))?;
     let flags = file.flags();
@@ -166,6 +167,9 @@ fn file_backing(
         7
     };
     let object = file.ops.map_object(&file)?;
+    if object.id() == ZeroDevice::ID {
+        return Ok((anonymous(shared, len)?, may));
+    }
     let backing = Backing::Object {
         object,
         offset,

@@ -24,7 +24,7 @@ pub use calls::{CALLS, POPULATE_READ_MAX};
 pub use changes::{object_changed, spaces};
 pub use object::MapObject;
 pub use oom::out_of_memory;
-pub use shared::SharedMemory;
+pub use shared::{SharedMemory, ZeroDevice};
 pub use space::{AddressSpace, Layout, NewMap, Place, VmaInfo};
 
 #[cfg(test)]

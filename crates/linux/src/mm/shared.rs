@@ -72,3 +72,36 @@ impl Drop for SharedMemory {
         frames::free_sparse(self.address, (self.len / PAGE_SIZE) as usize);
     }
 }
+
+/// What `/dev/zero` gives mmap(2): a sign that the mapping is to be anonymous.
+#[derive(Debug)]
+pub struct ZeroDevice;
+
+impl ZeroDevice {
+    /// The number that no object else has.
+    pub(super) const ID: u64 = u64::MAX;
+}
+
+impl MapObject for ZeroDevice {
+    fn id(&self) -> u64 {
+        ZeroDevice::ID
+    }
+
+    fn map_requests(
+        &self,
+        template: &MapRequest,
+        _offset: u64,
+        _len: u64,
+        out: &mut Vec<MapRequest>,
+    ) -> SysResult<()> {
+        out.push(MapRequest {
+            kind: kind::ANONYMOUS,
+            ..*template
+        });
+        Ok(())
+    }
+
+    fn len(&self) -> u64 {
+        u64::MAX
+    }
+}

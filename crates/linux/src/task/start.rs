@@ -201,6 +201,9 @@ pub fn first(
     area.state.store(state::CLAIMED, Ordering::SeqCst);
     let index = area.index;
     task.vcpu.store(index, Ordering::SeqCst);
+    // The monitor started this vCPU by itself, so nobody has claimed its area.
+    let area = platform().area();
+    area.state.store(state::CLAIMED, Ordering::SeqCst);
     kernel.tasks.insert_process(&process);
     kernel.tasks.insert_task(&task);
     // A process that was just made has not been told to end.

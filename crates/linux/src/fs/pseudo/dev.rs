@@ -4,6 +4,7 @@ use super::node::{Device, Directory, Head, Link, TMPFS_MAGIC};
 use crate::fs::{File, FileOps, Inode, NodeKind, OpenFlags};
 use crate::io::{Dst, Src};
 use crate::kernel::Kernel;
+use crate::mm::{MapObject, ZeroDevice};
 use crate::task::Task;
 use crate::tty::{Console, ConsoleFile, Master, Ptys, SlaveFile, Terminal};
 use crate::{Errno, SysResult};
@@ -95,6 +96,13 @@ impl FileOps for SimpleFile {
 
     fn seek(&self, _file: &File, _offset: i64, _whence: u32) -> SysResult {
         Ok(0)
+    }
+
+    fn map_object(&self, _file: &File) -> SysResult<Arc<dyn MapObject>> {
+        match self.device {
+            Simple::Zero => Ok(Arc::new(ZeroDevice)),
+            _ => Err(Errno::ENODEV),
+        }
     }
 
     fn inode(&self) -> Option<Arc<dyn Inode>> {
