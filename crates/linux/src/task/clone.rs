@@ -220,6 +220,14 @@ fn new_process(task: &Arc<Task>, request: &Request, pid: u32) -> SysResult<Arc<P
     process
         .dumpable
         .store(parent.dumpable.load(Ordering::Relaxed), Ordering::Relaxed);
+    process.personality.store(
+        parent.personality.load(Ordering::Relaxed),
+        Ordering::Relaxed,
+    );
+    process.no_huge_pages.store(
+        parent.no_huge_pages.load(Ordering::Relaxed),
+        Ordering::Relaxed,
+    );
     process
         .last_uid
         .store(task.credentials().uid, Ordering::Relaxed);
@@ -273,17 +281,7 @@ fn new_task(task: &Arc<Task>, request: &Request, process: Arc<Process>, tid: u32
             .clear_child_tid
             .store(request.child_tid, Ordering::SeqCst);
     }
-    child
-        .nice
-        .store(task.nice.load(Ordering::Relaxed), Ordering::Relaxed);
-    child.timer_slack_ns.store(
-        task.timer_slack_ns.load(Ordering::Relaxed),
-        Ordering::Relaxed,
-    );
-    child.no_new_privileges.store(
-        task.no_new_privileges.load(Ordering::Relaxed),
-        Ordering::Relaxed,
-    );
+    child.inherit_schedule(task);
     child
 }
 

@@ -64,6 +64,7 @@ pub fn finish(task: &Task, name: &[u8]) {
     process.exit_signal.store(SIGCHLD, Ordering::SeqCst);
     process.executed.store(true, Ordering::SeqCst);
     process.dumpable.store(1, Ordering::Relaxed);
+    task.keep_capabilities.store(false, Ordering::Relaxed);
     let _ = task.take_restart();
     crate::time::posix::clear(process);
     unshare_files(task);

@@ -5,15 +5,21 @@
 //! no thread and inherits orphans.
 
 pub mod boot;
+pub mod capability;
 pub mod clone;
 pub mod credentials;
 pub mod exec;
 pub mod exit;
 pub mod identity;
+pub mod ids;
 pub mod limits;
 pub mod pidfd;
+pub mod prctl;
 pub mod process;
+pub mod schedule;
+pub mod session;
 pub mod start;
+pub mod system;
 pub mod tables;
 pub mod thread;
 pub mod usage;
@@ -79,6 +85,12 @@ pub struct Task {
     pub timer_slack_ns: AtomicU64,
     /// Whether execve gives no new privileges, as PR_SET_NO_NEW_PRIVS sets it.
     pub no_new_privileges: AtomicBool,
+    /// Whether capabilities outlive a change of users, as PR_SET_KEEPCAPS sets it.
+    pub keep_capabilities: AtomicBool,
+    /// Processors that it asked to run on, a bit each.
+    pub affinity: AtomicU64,
+    /// Scheduling policy that it asked for.
+    pub policy: AtomicU32,
 }
 
 impl core::fmt::Debug for Task {
@@ -159,6 +171,22 @@ impl Task {
     /// CPU time since the thread began.
     pub fn cpu_time_ns(&self) -> u64 {
         crate::host::cpu_time(self.vcpu.load(Ordering::Relaxed))
+    }
+
+    /// Takes over what a thread inherits of how its maker is scheduled and may act.
+    fn inherit_schedule(&self, maker: &Task) {
+        let nice = maker.nice.load(Ordering::Relaxed);
+        self.nice.store(nice, Ordering::Relaxed);
+        let slack = maker.timer_slack_ns.load(Ordering::Relaxed);
+        self.timer_slack_ns.store(slack, Ordering::Relaxed);
+        let affinity = maker.affinity.load(Ordering::Relaxed);
+        self.affinity.store(affinity, Ordering::Relaxed);
+        let policy = maker.policy.load(Ordering::Relaxed);
+        self.policy.store(policy, Ordering::Relaxed);
+        let no_new = maker.no_new_privileges.load(Ordering::Relaxed);
+        self.no_new_privileges.store(no_new, Ordering::Relaxed);
+        let keep = maker.keep_capabilities.load(Ordering::Relaxed);
+        self.keep_capabilities.store(keep, Ordering::Relaxed);
     }
 
     /// Sets the name; what is longer than 15 bytes is cut.

@@ -84,6 +84,10 @@ pub struct Process {
     pub executed: AtomicBool,
     /// Whether it may be looked into: PR_SET_DUMPABLE.
     pub dumpable: AtomicU32,
+    /// Whether 2 MB pages are switched off: PR_SET_THP_DISABLE.
+    pub no_huge_pages: AtomicBool,
+    /// Execution domain, as personality(2) sets it.
+    pub personality: AtomicU32,
     /// Resource limits.
     pub limits: SpinLock<Limits>,
     /// CPU time.
@@ -133,6 +137,8 @@ impl Process {
             subreaper: AtomicBool::new(false),
             executed: AtomicBool::new(false),
             dumpable: AtomicU32::new(1),
+            no_huge_pages: AtomicBool::new(false),
+            personality: AtomicU32::new(0),
             limits: SpinLock::new(limits),
             usage: Usage::default(),
             timers: ProcessTimers::default(),

@@ -87,6 +87,9 @@ pub(crate) fn new_task(parts: Parts) -> Task {
         nice: AtomicI32::new(0),
         timer_slack_ns: AtomicU64::new(TIMER_SLACK_NS),
         no_new_privileges: AtomicBool::new(false),
+        keep_capabilities: AtomicBool::new(false),
+        affinity: AtomicU64::new(u64::MAX),
+        policy: AtomicU32::new(0),
     }
 }
 

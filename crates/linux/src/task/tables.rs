@@ -131,6 +131,15 @@ impl Tasks {
         self.select(|process| process.group() == group)
     }
 
+    /// Whether some process is in a group.
+    pub fn has_group(&self, group: u32) -> bool {
+        let inner = self.inner.lock();
+        inner
+            .processes
+            .values()
+            .any(|process| process.group() == group)
+    }
+
     /// Processes that `choose` picks.
     pub fn select(&self, mut choose: impl FnMut(&Process) -> bool) -> Vec<Arc<Process>> {
         self.inner
