@@ -100,6 +100,7 @@ pub const FAMILIES: &[&[Entry]] = &[
     crate::ipc::eventfd::CALLS,
     crate::ipc::futex::CALLS,
     crate::ipc::pipe::CALLS,
+    crate::ipc::pipe::splice::CALLS,
     crate::exec::CALLS,
     crate::ipc::sysv::message::CALLS,
     crate::ipc::sysv::semaphore::CALLS,

@@ -7,6 +7,7 @@
 mod calls;
 mod end;
 mod fifo;
+pub mod splice;
 
 pub use calls::{CALLS, set_size, size};
 pub use end::PipeEnd;

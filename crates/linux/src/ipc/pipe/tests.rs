@@ -154,3 +154,42 @@ fn a_fifo_waits_for_its_other_end() {
         assert_eq!(file.ops.poll(&file), Events::HUP);
     });
 }
+
+#[test]
+fn bytes_are_passed_on() {
+    use cormus_linux_abi::raw::general as nr;
+    let task = testing::task();
+    let make = || {
+        let out = testing::user_memory(8);
+        testing::call(&task, nr::__NR_pipe2, &[out, 0]).unwrap();
+        user::read::<[u32; 2]>(out).unwrap().map(u64::from)
+    };
+    let ([ar, aw], [br, bw]) = (make(), make());
+    let file = |fd: u64| task.files().get(fd as i32).unwrap();
+    let call = |number, arguments: &[u64]| testing::call(&task, number, arguments);
+    write(&file(aw), &task, b"hello").unwrap();
+    assert_eq!(call(nr::__NR_tee, &[ar, bw, 3, 0]), Ok(3));
+    assert_eq!(read(&file(br), &task, 9), Ok(b"hel".to_vec()));
+    assert_eq!(call(nr::__NR_splice, &[ar, 0, bw, 0, 100, 0]), Ok(5));
+    assert_eq!(read(&file(br), &task, 9), Ok(b"hello".to_vec()));
+    let nonblock = 2;
+    assert_eq!(
+        call(nr::__NR_splice, &[ar, 0, bw, 0, 1, nonblock]),
+        Err(Errno::EAGAIN)
+    );
+    assert_eq!(
+        call(nr::__NR_tee, &[ar, aw, 1, nonblock]),
+        Err(Errno::EINVAL)
+    );
+    assert_eq!(
+        call(nr::__NR_splice, &[ar, 8, bw, 0, 1, 0]),
+        Err(Errno::ESPIPE)
+    );
+    let memory = testing::user_memory(64);
+    user::write_bytes(memory + 32, b"vmsplice").unwrap();
+    user::write(memory, &[memory + 32, 2, memory + 34, 6]).unwrap();
+    assert_eq!(call(nr::__NR_vmsplice, &[aw, memory, 2, 0]), Ok(8));
+    assert_eq!(read(&file(ar), &task, 9), Ok(b"vmsplice".to_vec()));
+    drop(task.files().remove(aw as i32));
+    assert_eq!(call(nr::__NR_splice, &[ar, 0, bw, 0, 1, 0]), Ok(0));
+}
