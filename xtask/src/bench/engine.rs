@@ -41,6 +41,8 @@ pub(crate) struct Job {
     pub(crate) port: Option<u16>,
     /// User and group, when not the caller's own.
     pub(crate) user: Option<(u32, u32)>,
+    /// Whether Cormus may rewrite the program's system calls.
+    pub(crate) rewrite: bool,
 }
 
 impl Job {
@@ -49,6 +51,14 @@ impl Job {
             words: words.map(str::to_owned).to_vec(),
             port: None,
             user: None,
+            rewrite: false,
+        }
+    }
+
+    pub(crate) fn rewritten(self) -> Self {
+        Self {
+            rewrite: true,
+            ..self
         }
     }
 
@@ -120,6 +130,9 @@ impl Arena {
         let mut command = Command::new(&self.cormus);
         let scratch = self.scratch.display();
         command.args(["-q", "run", "-v", &format!("{scratch}:{scratch}")]);
+        if job.rewrite {
+            command.arg("--rewrite");
+        }
         if let Some(port) = job.port {
             command.args(["-p", &format!("{port}:{port}")]);
         }

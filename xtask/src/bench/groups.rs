@@ -77,6 +77,22 @@ pub(crate) const GROUPS: &[Group] = &[
         measure: |arena, engine| printed(arena, engine, "getpid", 1e3),
     },
     Group {
+        name: "getpid-rewritten",
+        rounds: 3,
+        rows: &[row("getpid, rewritten", "µs", "at most 0.1 µs")],
+        measure: |arena, engine| printed_by(arena, engine, &own(arena, "getpid").rewritten(), 1e3),
+    },
+    Group {
+        name: "pipe-rewritten",
+        rounds: 3,
+        rows: &[row(
+            "pipe, write and read of 1 byte, rewritten",
+            "µs",
+            "at most 0.5 µs",
+        )],
+        measure: |arena, engine| printed_by(arena, engine, &own(arena, "pipe").rewritten(), 1e3),
+    },
+    Group {
         name: "pipe",
         rounds: 3,
         rows: &[above(
@@ -192,8 +208,12 @@ fn timed(arena: &Arena, engine: Engine, job: &Job) -> Result<Vec<f64>> {
 
 /// The nanoseconds that a program of the arena prints, divided.
 fn printed(arena: &Arena, engine: Engine, program: &str, divisor: f64) -> Result<Vec<f64>> {
-    let job = Job::new([arena.scratch.join(program).to_string_lossy().as_ref()]);
-    printed_by(arena, engine, &job, divisor)
+    printed_by(arena, engine, &own(arena, program), divisor)
+}
+
+/// A program that [`compile`] built.
+fn own(arena: &Arena, program: &str) -> Job {
+    Job::new([arena.scratch.join(program).to_string_lossy().as_ref()])
 }
 
 fn printed_by(arena: &Arena, engine: Engine, job: &Job, divisor: f64) -> Result<Vec<f64>> {
@@ -205,7 +225,6 @@ fn printed_by(arena: &Arena, engine: Engine, job: &Job, divisor: f64) -> Result<
 }
 
 fn memory(arena: &Arena, engine: Engine) -> Result<Vec<f64>> {
-    let job = Job::new([arena.scratch.join("hold").to_string_lossy().as_ref()]);
-    let server = servers::start(arena, engine, &job, "ready")?;
+    let server = servers::start(arena, engine, &own(arena, "hold"), "ready")?;
     Ok(vec![process::memory_bytes(server.pid())? / 1e6])
 }
