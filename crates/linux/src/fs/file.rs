@@ -289,5 +289,6 @@ impl Drop for File {
         super::locks::ended(self);
         self.epolls.leave_all(self);
         self.ops.clone().release(self);
+        super::notify::closed(self);
     }
 }

@@ -12,6 +12,7 @@ pub mod inode;
 pub mod layer;
 pub mod locks;
 pub mod memfd;
+pub mod notify;
 pub mod open;
 pub mod pseudo;
 pub mod special;

@@ -4,7 +4,7 @@ use super::directory::{DirFile, PathFile};
 use super::inode::check_access;
 use super::vfs::mount_flags;
 use super::walk::{self, Found, Last, Parent};
-use super::{File, FileOps, Inode, NewNode, NodeKind, OpenFlags, Path, SetAttr, WalkFlags};
+use super::{File, FileOps, Inode, NewNode, NodeKind, OpenFlags, Path, SetAttr, WalkFlags, notify};
 use crate::task::{Credentials, Task};
 use crate::{Errno, SysResult};
 use alloc::sync::Arc;
@@ -152,15 +152,13 @@ fn open_unchecked(task: &Task, path: &Path, flags: OpenFlags) -> SysResult<Arc<F
                 size: Some(0),
                 ..SetAttr::default()
             })?;
+            notify::on(path, notify::mask::MODIFY);
         }
         path.inode.clone().open(task, flags)?
     };
-    Ok(File::new(
-        ops,
-        Some(path.clone()),
-        flags,
-        task.kernel.unique_id(),
-    ))
+    let file = File::new(ops, Some(path.clone()), flags, task.kernel.unique_id());
+    notify::opened(&file);
+    Ok(file)
 }
 
 /// Makes a new object where a walk ended without finding one.
@@ -198,6 +196,7 @@ pub fn create_node(task: &Task, parent: &Parent, node: &NewNode) -> SysResult<Pa
     check_writable_mount(directory)?;
     may_change_names(&directory.inode, &task.credentials())?;
     let inode = directory.inode.create(name, node)?;
+    notify::entry(directory, name, &inode, notify::mask::CREATE);
     let dentry = directory.dentry.added(name, inode, &vfs.cache);
     Path::new(&directory.mount, dentry).ok_or(Errno::ENOENT)
 }

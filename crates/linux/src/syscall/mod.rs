@@ -120,6 +120,7 @@ pub const FAMILIES: &[&[Entry]] = &[
     fs::calls::place::CALLS,
     fs::calls::space::CALLS,
     fs::calls::stat::CALLS,
+    fs::notify::calls::CALLS,
     fs::calls::transfer::CALLS,
     fs::calls::xattr::CALLS,
     fs::memfd::CALLS,

@@ -4,7 +4,7 @@ use super::stat::{AT_EMPTY_PATH, AT_NOFOLLOW, walk_flags};
 use crate::fs::inode::check_access;
 use crate::fs::open::{check_writable_mount, owns};
 use crate::fs::walk::{self, AT_FDCWD};
-use crate::fs::{Inode, NodeKind, OpenFlags, SetAttr, layer::now_ns, special};
+use crate::fs::{Inode, NodeKind, OpenFlags, Path, SetAttr, layer::now_ns, notify, special};
 use crate::syscall::{Context, Entry, full};
 use crate::task::Task;
 use crate::{Errno, SysResult, user};
@@ -33,18 +33,38 @@ const NS_PER_S: i64 = 1_000_000_000;
 const UTIME_NOW: i64 = (1 << 30) - 1;
 const UTIME_OMIT: i64 = (1 << 30) - 2;
 
-/// The object to change; its mount must be writable.
-fn target(task: &Task, dirfd: i32, path: u64, flags: u32) -> SysResult<Arc<dyn Inode>> {
+/// The object to change, and its place if it has one.
+struct Target {
+    inode: Arc<dyn Inode>,
+    path: Option<Path>,
+}
+
+impl Target {
+    /// Makes the change and tells who watches the object.
+    fn change(&self, change: &SetAttr) -> SysResult<()> {
+        self.inode.set_attr(change)?;
+        if let Some(path) = &self.path {
+            notify::on(path, notify::mask::ATTRIB);
+        }
+        Ok(())
+    }
+}
+
+/// The object of a call; its mount must be writable.
+fn target(task: &Task, dirfd: i32, path: u64, flags: u32) -> SysResult<Target> {
     let text = user::read_path(path)?;
     if text.is_empty() && flags & AT_EMPTY_PATH != 0 && dirfd != AT_FDCWD {
         return open_target(task, dirfd, true);
     }
     let place = walk::lookup(task, dirfd, &text, walk_flags(flags))?;
     check_writable_mount(&place)?;
-    Ok(place.inode)
+    Ok(Target {
+        inode: place.inode.clone(),
+        path: Some(place),
+    })
 }
 
-fn open_target(task: &Task, fd: i32, handles: bool) -> SysResult<Arc<dyn Inode>> {
+fn open_target(task: &Task, fd: i32, handles: bool) -> SysResult<Target> {
     let file = task.files().get(fd)?;
     if !handles && file.flags().contains(OpenFlags::PATH) {
         return Err(Errno::EBADF);
@@ -52,15 +72,18 @@ fn open_target(task: &Task, fd: i32, handles: bool) -> SysResult<Arc<dyn Inode>>
     if let Some(path) = &file.path {
         check_writable_mount(path)?;
     }
-    file.ops.inode().ok_or(Errno::EBADF)
+    Ok(Target {
+        inode: file.ops.inode().ok_or(Errno::EBADF)?,
+        path: file.path.clone(),
+    })
 }
 
-fn change_mode(task: &Task, inode: &Arc<dyn Inode>, mode: u32) -> SysResult {
-    if inode.kind() == NodeKind::Symlink {
+fn change_mode(task: &Task, target: &Target, mode: u32) -> SysResult {
+    if target.inode.kind() == NodeKind::Symlink {
         return Err(Errno::EOPNOTSUPP);
     }
     let credentials = task.credentials();
-    let attr = inode.attr()?;
+    let attr = target.inode.attr()?;
     if !owns(&attr, &credentials) {
         return Err(Errno::EPERM);
     }
@@ -68,7 +91,7 @@ fn change_mode(task: &Task, inode: &Arc<dyn Inode>, mode: u32) -> SysResult {
     if !credentials.in_group(attr.gid) && !credentials.capable(CAP_FSETID) {
         mode &= !0o2000;
     }
-    inode.set_attr(&SetAttr {
+    target.change(&SetAttr {
         mode: Some(mode),
         ..SetAttr::default()
     })?;
@@ -76,18 +99,18 @@ fn change_mode(task: &Task, inode: &Arc<dyn Inode>, mode: u32) -> SysResult {
 }
 
 fn sys_chmod(context: &mut Context<'_>) -> SysResult {
-    let inode = target(context.task, AT_FDCWD, context.arg(0), 0)?;
-    change_mode(context.task, &inode, context.uint(1))
+    let target = target(context.task, AT_FDCWD, context.arg(0), 0)?;
+    change_mode(context.task, &target, context.uint(1))
 }
 
 fn sys_fchmod(context: &mut Context<'_>) -> SysResult {
-    let inode = open_target(context.task, context.int(0), false)?;
-    change_mode(context.task, &inode, context.uint(1))
+    let target = open_target(context.task, context.int(0), false)?;
+    change_mode(context.task, &target, context.uint(1))
 }
 
 fn sys_fchmodat(context: &mut Context<'_>) -> SysResult {
-    let inode = target(context.task, context.int(0), context.arg(1), 0)?;
-    change_mode(context.task, &inode, context.uint(2))
+    let target = target(context.task, context.int(0), context.arg(1), 0)?;
+    change_mode(context.task, &target, context.uint(2))
 }
 
 fn sys_fchmodat2(context: &mut Context<'_>) -> SysResult {
@@ -95,13 +118,13 @@ fn sys_fchmodat2(context: &mut Context<'_>) -> SysResult {
     if flags & !(AT_NOFOLLOW | AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    let inode = target(context.task, context.int(0), context.arg(1), flags)?;
-    change_mode(context.task, &inode, context.uint(2))
+    let target = target(context.task, context.int(0), context.arg(1), flags)?;
+    change_mode(context.task, &target, context.uint(2))
 }
 
-fn change_owner(task: &Task, inode: &Arc<dyn Inode>, uid: u32, gid: u32) -> SysResult {
+fn change_owner(task: &Task, target: &Target, uid: u32, gid: u32) -> SysResult {
     let credentials = task.credentials();
-    let attr = inode.attr()?;
+    let attr = target.inode.attr()?;
     let given = |id: u32| (id != u32::MAX).then_some(id);
     if !credentials.capable(CAP_CHOWN) {
         let mine = credentials.fsuid == attr.uid;
@@ -113,8 +136,8 @@ fn change_owner(task: &Task, inode: &Arc<dyn Inode>, uid: u32, gid: u32) -> SysR
         }
     }
     let bits = special::set_id_bits(attr.mode);
-    let drops = inode.kind() == NodeKind::Regular && bits != 0;
-    inode.set_attr(&SetAttr {
+    let drops = target.inode.kind() == NodeKind::Regular && bits != 0;
+    target.change(&SetAttr {
         uid: given(uid),
         gid: given(gid),
         mode: drops.then_some(attr.mode & 0o7777 & !bits),
@@ -124,18 +147,18 @@ fn change_owner(task: &Task, inode: &Arc<dyn Inode>, uid: u32, gid: u32) -> SysR
 }
 
 fn sys_chown(context: &mut Context<'_>) -> SysResult {
-    let inode = target(context.task, AT_FDCWD, context.arg(0), 0)?;
-    change_owner(context.task, &inode, context.uint(1), context.uint(2))
+    let target = target(context.task, AT_FDCWD, context.arg(0), 0)?;
+    change_owner(context.task, &target, context.uint(1), context.uint(2))
 }
 
 fn sys_lchown(context: &mut Context<'_>) -> SysResult {
-    let inode = target(context.task, AT_FDCWD, context.arg(0), AT_NOFOLLOW)?;
-    change_owner(context.task, &inode, context.uint(1), context.uint(2))
+    let target = target(context.task, AT_FDCWD, context.arg(0), AT_NOFOLLOW)?;
+    change_owner(context.task, &target, context.uint(1), context.uint(2))
 }
 
 fn sys_fchown(context: &mut Context<'_>) -> SysResult {
-    let inode = open_target(context.task, context.int(0), false)?;
-    change_owner(context.task, &inode, context.uint(1), context.uint(2))
+    let target = open_target(context.task, context.int(0), false)?;
+    change_owner(context.task, &target, context.uint(1), context.uint(2))
 }
 
 fn sys_fchownat(context: &mut Context<'_>) -> SysResult {
@@ -143,8 +166,8 @@ fn sys_fchownat(context: &mut Context<'_>) -> SysResult {
     if flags & !(AT_NOFOLLOW | AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL);
     }
-    let inode = target(context.task, context.int(0), context.arg(1), flags)?;
-    change_owner(context.task, &inode, context.uint(2), context.uint(3))
+    let target = target(context.task, context.int(0), context.arg(1), flags)?;
+    change_owner(context.task, &target, context.uint(2), context.uint(3))
 }
 
 /// A time to set.
@@ -159,12 +182,12 @@ fn time_of(seconds: i64, ns: i64) -> i64 {
     seconds.saturating_mul(NS_PER_S).saturating_add(ns)
 }
 
-fn set_times(task: &Task, inode: &Arc<dyn Inode>, stamps: [Stamp; 2]) -> SysResult {
+fn set_times(task: &Task, target: &Target, stamps: [Stamp; 2]) -> SysResult {
     if stamps == [Stamp::Omit; 2] {
         return Ok(0);
     }
     let credentials = task.credentials();
-    let attr = inode.attr()?;
+    let attr = target.inode.attr()?;
     if !owns(&attr, &credentials) {
         if stamps != [Stamp::Now; 2] {
             return Err(Errno::EPERM);
@@ -177,7 +200,7 @@ fn set_times(task: &Task, inode: &Arc<dyn Inode>, stamps: [Stamp; 2]) -> SysResu
         Stamp::Omit => None,
         Stamp::At(ns) => Some(ns),
     });
-    inode.set_attr(&SetAttr {
+    target.change(&SetAttr {
         atime_ns,
         mtime_ns,
         ..SetAttr::default()
@@ -190,8 +213,8 @@ fn sys_utime(context: &mut Context<'_>) -> SysResult {
         0 => [Stamp::Now; 2],
         address => user::read::<[i64; 2]>(address)?.map(|s| Stamp::At(time_of(s, 0))),
     };
-    let inode = target(context.task, AT_FDCWD, context.arg(0), 0)?;
-    set_times(context.task, &inode, stamps)
+    let target = target(context.task, AT_FDCWD, context.arg(0), 0)?;
+    set_times(context.task, &target, stamps)
 }
 
 /// Reads two `struct timeval`.
@@ -211,18 +234,18 @@ fn read_timevals(address: u64) -> SysResult<[Stamp; 2]> {
 
 fn sys_utimes(context: &mut Context<'_>) -> SysResult {
     let stamps = read_timevals(context.arg(1))?;
-    let inode = target(context.task, AT_FDCWD, context.arg(0), 0)?;
-    set_times(context.task, &inode, stamps)
+    let target = target(context.task, AT_FDCWD, context.arg(0), 0)?;
+    set_times(context.task, &target, stamps)
 }
 
 fn sys_futimesat(context: &mut Context<'_>) -> SysResult {
     let stamps = read_timevals(context.arg(2))?;
-    let inode = if context.arg(1) == 0 {
+    let target = if context.arg(1) == 0 {
         open_target(context.task, context.int(0), false)?
     } else {
         target(context.task, context.int(0), context.arg(1), 0)?
     };
-    set_times(context.task, &inode, stamps)
+    set_times(context.task, &target, stamps)
 }
 
 fn stamp_of(seconds: i64, ns: i64) -> SysResult<Stamp> {
@@ -250,7 +273,7 @@ fn sys_utimensat(context: &mut Context<'_>) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let (dirfd, path) = (context.int(0), context.arg(1));
-    let inode = if path == 0 {
+    let target = if path == 0 {
         if flags != 0 {
             return Err(Errno::EINVAL);
         }
@@ -258,5 +281,5 @@ fn sys_utimensat(context: &mut Context<'_>) -> SysResult {
     } else {
         target(context.task, dirfd, path, flags)?
     };
-    set_times(context.task, &inode, stamps)
+    set_times(context.task, &target, stamps)
 }

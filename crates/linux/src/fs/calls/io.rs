@@ -1,7 +1,7 @@
 //! read, write and lseek in all their forms.
 
 use super::usable_file;
-use crate::fs::File;
+use crate::fs::{File, notify};
 use crate::io::{Dst, Src};
 use crate::syscall::{Context, Entry, full, partial};
 use crate::task::Task;
@@ -25,16 +25,31 @@ pub const CALLS: &[Entry] = &[
     full(nr::__NR_lseek, "lseek", sys_lseek),
 ];
 
+fn tell_read(file: &File, count: usize) {
+    if count != 0 {
+        notify::accessed(file);
+    }
+}
+
+fn tell_written(file: &File, count: usize) {
+    if count != 0 {
+        notify::modified(file);
+    }
+}
+
 /// Reads at the file's position, which moves.
 pub(crate) fn read_on(file: &File, task: &Task, dst: &mut Dst<'_>) -> SysResult<usize> {
     if !file.flags().readable() {
         return Err(Errno::EBADF);
     }
     if !file.ops.seekable() {
-        return file.ops.read(file, task, dst, 0);
+        let read = file.ops.read(file, task, dst, 0)?;
+        tell_read(file, read);
+        return Ok(read);
     }
     let mut position = file.position.lock();
     let read = file.ops.read(file, task, dst, *position)?;
+    tell_read(file, read);
     *position = position.saturating_add(read as u64);
     Ok(read)
 }
@@ -45,7 +60,9 @@ pub(crate) fn write_on(file: &File, task: &Task, src: &mut Src<'_>) -> SysResult
         return Err(Errno::EBADF);
     }
     if !file.ops.seekable() {
-        return file.ops.write(file, task, src, 0);
+        let written = file.ops.write(file, task, src, 0)?;
+        tell_written(file, written);
+        return Ok(written);
     }
     let mut position = file.position.lock();
     let (written, end) = write_bounded(file, task, src, *position)?;
@@ -61,6 +78,7 @@ fn write_bounded(
     offset: u64,
 ) -> SysResult<(usize, u64)> {
     let written = file.ops.write(file, task, src, offset)?;
+    tell_written(file, written);
     let end = if file.flags().contains(crate::fs::OpenFlags::APPEND) {
         file.ops.inode().ok_or(Errno::EIO)?.attr()?.size
     } else {
@@ -90,7 +108,9 @@ pub(crate) fn read_at(
     if !file.flags().readable() {
         return Err(Errno::EBADF);
     }
-    file.ops.read(file, task, dst, offset)
+    let read = file.ops.read(file, task, dst, offset)?;
+    tell_read(file, read);
+    Ok(read)
 }
 
 pub(crate) fn write_at(
@@ -106,7 +126,9 @@ pub(crate) fn write_at(
     if !file.flags().writable() {
         return Err(Errno::EBADF);
     }
-    file.ops.write(file, task, src, offset)
+    let written = file.ops.write(file, task, src, offset)?;
+    tell_written(file, written);
+    Ok(written)
 }
 
 fn sys_read(context: &mut Context<'_>) -> SysResult {

@@ -6,7 +6,7 @@ use crate::fs::open::{
     check_writable_mount, create_at, create_node, may_change_names, new_node, owns,
 };
 use crate::fs::walk::{self, AT_FDCWD, Found, Last, Parent};
-use crate::fs::{NodeKind, Path, WalkFlags};
+use crate::fs::{NodeKind, Path, WalkFlags, notify};
 use crate::syscall::{Context, Entry, full, partial};
 use crate::task::Task;
 use crate::{Errno, SysResult, user};
@@ -133,6 +133,7 @@ fn remove(task: &Task, dirfd: i32, path: u64, directory: bool) -> SysResult {
     }
     parent.directory.inode.unlink(name, directory)?;
     parent.directory.dentry.removed(name);
+    notify::unlinked(&parent.directory, name, &child);
     Ok(0)
 }
 
@@ -212,6 +213,7 @@ fn make_link(context: &Context<'_>, pair: &Pair, flags: u32) -> SysResult {
         .directory
         .dentry
         .added(name, target.inode.clone(), &vfs.cache);
+    notify::linked(&parent.directory, name, &target.inode);
     Ok(0)
 }
 
@@ -282,14 +284,25 @@ fn rename(context: &Context<'_>, pair: &Pair, flags: u32) -> SysResult {
     from.directory
         .inode
         .rename(name, &to.directory.inode, new_name, flags)?;
+    let (old, new) = (
+        (&from.directory, name.as_slice()),
+        (&to.directory, new_name.as_slice()),
+    );
     match target {
         Some(target) if flags & RENAME_EXCHANGE != 0 => {
             Dentry::exchanged(&source.dentry, &target.dentry);
+            notify::renamed(old, new, &source.inode);
+            notify::renamed(new, old, &target.inode);
         }
-        _ => from
-            .directory
-            .dentry
-            .moved(&source.dentry, &to.directory.dentry, new_name),
+        target => {
+            from.directory
+                .dentry
+                .moved(&source.dentry, &to.directory.dentry, new_name);
+            notify::renamed(old, new, &source.inode);
+            if let Some(target) = target {
+                notify::replaced(&target);
+            }
+        }
     }
     Ok(0)
 }

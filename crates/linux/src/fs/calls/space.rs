@@ -4,7 +4,7 @@ use super::usable_file;
 use crate::fs::inode::check_access;
 use crate::fs::open::check_writable_mount;
 use crate::fs::walk::{self, AT_FDCWD};
-use crate::fs::{NodeKind, SetAttr, WalkFlags};
+use crate::fs::{NodeKind, SetAttr, WalkFlags, notify};
 use crate::syscall::{Context, Entry, full, partial};
 use crate::{Errno, SysResult, user};
 use cormus_linux_abi::raw::general as nr;
@@ -56,6 +56,7 @@ fn sys_truncate(context: &mut Context<'_>) -> SysResult {
     check_writable_mount(&place)?;
     let keeps = crate::fs::special::keeps_set_id(task);
     place.inode.set_attr(&size_change(len, keeps, attr.mode))?;
+    notify::on(&place, notify::mask::MODIFY);
     Ok(0)
 }
 
@@ -69,6 +70,7 @@ fn sys_ftruncate(context: &mut Context<'_>) -> SysResult {
     let mode = inode.attr()?.mode;
     let keeps = crate::fs::special::keeps_set_id(context.task);
     inode.set_attr(&size_change(len, keeps, mode))?;
+    notify::modified(&file);
     Ok(0)
 }
 

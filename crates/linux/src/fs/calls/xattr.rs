@@ -4,7 +4,7 @@ use super::stat::walk_flags;
 use crate::fs::inode::check_access;
 use crate::fs::open::{check_writable_mount, owns};
 use crate::fs::walk::{self, AT_FDCWD};
-use crate::fs::{Inode, NodeKind, Path};
+use crate::fs::{Inode, NodeKind, Path, notify};
 use crate::syscall::{Context, Entry, full};
 use crate::{Errno, SysResult, user};
 use alloc::sync::Arc;
@@ -43,6 +43,14 @@ enum By {
 struct Target {
     inode: Arc<dyn Inode>,
     path: Option<Path>,
+}
+
+impl Target {
+    fn tell_watchers(&self) {
+        if let Some(path) = &self.path {
+            notify::on(path, notify::mask::ATTRIB);
+        }
+    }
 }
 
 fn target(context: &Context<'_>, by: By) -> SysResult<Target> {
@@ -132,6 +140,7 @@ fn set(context: &Context<'_>, by: By) -> SysResult {
     }
     check_name(context, &target.inode, &name, 2)?;
     target.inode.set_xattr(&name, Some(&value), flags)?;
+    target.tell_watchers();
     Ok(0)
 }
 
@@ -143,6 +152,7 @@ fn remove(context: &Context<'_>, by: By) -> SysResult {
     }
     check_name(context, &target.inode, &name, 2)?;
     target.inode.set_xattr(&name, None, 0)?;
+    target.tell_watchers();
     Ok(0)
 }
 
