@@ -5,7 +5,7 @@ use super::space::{AddressSpace, Maps};
 use super::vma::{Backing, Vma};
 use crate::kernel::Kernel;
 use crate::task::Process;
-use crate::{SysResult, host};
+use crate::{Errno, SysResult, host};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cormus_linux_abi::{page_down, page_up};
@@ -72,50 +72,51 @@ impl Maps {
     }
 }
 
+/// System V shared memory.
 impl AddressSpace {
-    /// How many areas show an object.
-    pub fn count_object(&self, object_id: u64) -> usize {
+    /// How many attachments of an object there are: areas that show its beginning.
+    pub fn attach_count(&self, object_id: u64) -> u64 {
         let maps = self.maps.lock();
-        maps.areas
+        let attached = maps
+            .areas
             .iter()
-            .filter(|vma| shows(vma, object_id))
-            .count()
+            .filter(|vma| shows(vma, object_id) && starts(vma))
+            .count();
+        attached as u64
     }
 
-    /// Removes what an attachment of shared memory at `address` shows: the areas of one object that continue one another from
-    /// there. The object's number.
+    /// Removes the attachment of an object at `address`: what is left there of its areas.
     ///
     /// # Errors
-    /// `EINVAL` if no object begins at the address.
-    pub fn detach(&self, address: u64) -> SysResult {
+    /// `EINVAL` if no attachment begins at the address.
+    pub fn unmap_object(&self, address: u64, object_id: u64) -> SysResult<()> {
         let mut maps = self.maps.lock();
-        let (object_id, end) = maps.attachment(address).ok_or(crate::Errno::EINVAL)?;
-        maps.unmap(address, end)?;
-        Ok(object_id)
+        let parts: Vec<(u64, u64)> = maps
+            .areas
+            .iter()
+            .filter(|vma| shows(vma, object_id) && begins_at(vma, address))
+            .map(|vma| (vma.start, vma.end))
+            .collect();
+        if parts.is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        for (start, end) in parts {
+            maps.unmap(start, end)?;
+        }
+        Ok(())
     }
 }
 
-impl Maps {
-    /// The object that is shown from its beginning at `address`, and the end of what is left of it there.
-    fn attachment(&self, address: u64) -> Option<(u64, u64)> {
-        let first = self.areas.find(address)?;
-        let Backing::Object {
-            object, offset: 0, ..
-        } = &first.backing
-        else {
-            return None;
-        };
-        if first.start != address || !first.shared {
-            return None;
-        }
-        let (id, len) = (object.id(), object.len());
-        let end = self
-            .areas
-            .overlapping(address, address.saturating_add(len))
-            .take_while(|vma| shows(vma, id))
-            .last()?
-            .end;
-        Some((id, end))
+/// Whether an area shows its object's first byte.
+fn starts(vma: &Vma) -> bool {
+    matches!(vma.backing, Backing::Object { offset: 0, .. })
+}
+
+/// Whether the object that an area shows would begin at `address`.
+fn begins_at(vma: &Vma, address: u64) -> bool {
+    match &vma.backing {
+        Backing::Object { offset, .. } => vma.start.checked_sub(*offset) == Some(address),
+        _ => false,
     }
 }
 

@@ -290,11 +290,9 @@ fn cpu_flags() -> String {
 
 /// Bytes of the machine's memory in use: what the personality holds and what the processes have touched.
 pub(super) fn used_bytes(kernel: &Kernel) -> u64 {
-    let windows: u64 = kernel
-        .tasks
-        .processes()
+    let windows: u64 = crate::mm::spaces(kernel)
         .iter()
-        .map(|process| host::window_usage(process.memory().window))
+        .map(|(_, memory)| host::window_usage(memory.window))
         .sum();
     windows + frames::used_bytes()
 }

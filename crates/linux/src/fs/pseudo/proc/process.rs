@@ -6,6 +6,7 @@ use crate::fs::pseudo::node::{Directory, Head, Link, PROC_MAGIC, Text};
 use crate::fs::vfs::mount_flags;
 use crate::fs::{Inode, NodeKind, Path};
 use crate::kernel::Kernel;
+use crate::mm::Layout;
 use crate::task::{Process, Task};
 use crate::{Errno, SysResult, host};
 use alloc::format;
@@ -110,7 +111,7 @@ fn files(maker: &Maker) -> Vec<Entry> {
         (b"setgroups", maker.text(23, |_| Ok(b"allow\n".to_vec()))),
         (b"personality", maker.text(24, |_| Ok(b"00000000\n".to_vec()))),
         (b"coredump_filter", maker.accept(25, "00000033\n")),
-        (b"exe", maker.place(26, |process| process.memory().exe.lock().clone().ok_or(Errno::ENOENT))),
+        (b"exe", maker.place(26, |process| program(process).ok_or(Errno::ENOENT))),
         (b"cwd", maker.place(27, |process| Ok(leader_task(process)?.fs().directory.lock().clone()))),
         (b"root", maker.place(28, |process| Ok(leader_task(process)?.fs().root.lock().clone()))),
         (b"fd", descriptors(maker, false)),
@@ -322,9 +323,8 @@ fn ticks(ns: u64) -> u64 {
 
 /// The 52 fields of `/proc/PID/stat`.
 fn stat(process: &Process, thread: Option<&Task>) -> Vec<u8> {
-    let memory = process.memory();
-    let layout = memory.layout.lock().clone();
-    let (total, resident) = memory.sizes();
+    let layout = layout(process);
+    let (total, resident) = sizes(process);
     let (user_ns, system_ns) = process.cpu_times();
     let (terminal, foreground) = process
         .terminal
@@ -368,7 +368,7 @@ fn stat(process: &Process, thread: Option<&Task>) -> Vec<u8> {
 }
 
 fn status(process: &Process) -> Vec<u8> {
-    let (total, resident) = process.memory().sizes();
+    let (total, resident) = sizes(process);
     let (total, resident) = (total / 1024, resident / 1024);
     let state = match process.state_letter() {
         'R' => "R (running)",
@@ -428,7 +428,7 @@ fn status(process: &Process) -> Vec<u8> {
 }
 
 fn statm(process: &Process) -> Vec<u8> {
-    let (total, resident) = process.memory().sizes();
+    let (total, resident) = sizes(process);
     format!(
         "{} {} 0 1 0 {} 0\n",
         total / 4096,
@@ -441,7 +441,11 @@ fn statm(process: &Process) -> Vec<u8> {
 fn maps(process: &Process, details: bool) -> Vec<u8> {
     let root = &super::current().fs().root.lock().clone();
     let mut out = String::new();
-    for area in process.memory().snapshot() {
+    for area in process
+        .memory_if_alive()
+        .iter()
+        .flat_map(|memory| memory.snapshot())
+    {
         let attr = area
             .path
             .as_ref()
@@ -489,33 +493,50 @@ fn maps(process: &Process, details: bool) -> Vec<u8> {
     out.into_bytes()
 }
 
+/// Where the parts of its program lie; init and the dead have none.
+fn layout(process: &Process) -> Layout {
+    process
+        .memory_if_alive()
+        .map(|memory| memory.layout.lock().clone())
+        .unwrap_or_default()
+}
+
+/// Bytes that are mapped and bytes in memory.
+fn sizes(process: &Process) -> (u64, u64) {
+    process
+        .memory_if_alive()
+        .map_or((0, 0), |memory| memory.sizes())
+}
+
+/// Its program's file.
+fn program(process: &Process) -> Option<Path> {
+    process.memory_if_alive()?.exe.lock().clone()
+}
+
 /// Bytes between two addresses of a process's window.
 fn strings(process: &Process, start: u64, end: u64) -> SysResult<Vec<u8>> {
     let len = end.saturating_sub(start).min(STRINGS_MAX);
     let mut bytes = alloc::vec![0u8; len as usize];
-    let read = if len == 0 {
-        0
-    } else {
-        host::window_read(process.memory().window, start, &mut bytes)?
+    let read = match process.memory_if_alive() {
+        Some(memory) if len > 0 => host::window_read(memory.window, start, &mut bytes)?,
+        _ => 0,
     };
     bytes.truncate(read);
     Ok(bytes)
 }
 
 fn cmdline(process: &Process) -> SysResult<Vec<u8>> {
-    let layout = process.memory().layout.lock().clone();
+    let layout = layout(process);
     strings(process, layout.arg_start, layout.arg_end)
 }
 
 fn environ(process: &Process) -> SysResult<Vec<u8>> {
-    let layout = process.memory().layout.lock().clone();
+    let layout = layout(process);
     strings(process, layout.env_start, layout.env_end)
 }
 
 fn auxv(process: &Process) -> Vec<u8> {
-    let memory = process.memory();
-    let layout = memory.layout.lock();
-    layout
+    layout(process)
         .auxv
         .iter()
         .flatten()
