@@ -1,6 +1,6 @@
 //! Open file descriptions.
 
-use super::{Inode, Path};
+use super::{Inode, Path, SetAttr};
 use crate::io::{Dst, Src};
 use crate::ipc::epoll::Membership;
 use crate::mm::MapObject;
@@ -182,6 +182,18 @@ pub trait FileOps: Any + Send + Sync {
     /// `ENODEV` for files without space of their own, `EOPNOTSUPP` for modes that are not known.
     fn allocate(&self, _file: &File, _mode: u32, _offset: u64, _len: u64) -> SysResult<()> {
         Err(Errno::ENODEV)
+    }
+
+    /// ftruncate(2) of an object that has a size: by the open file where the file system wants that, by the inode otherwise.
+    ///
+    /// # Errors
+    /// As ftruncate(2).
+    fn resize(&self, _file: &File, len: u64) -> SysResult<()> {
+        let inode = self.inode().ok_or(Errno::EINVAL)?;
+        inode.set_attr(&SetAttr {
+            size: Some(len),
+            ..SetAttr::default()
+        })
     }
 
     /// F_GET_SEALS of fcntl(2).

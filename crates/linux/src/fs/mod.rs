@@ -18,6 +18,7 @@ pub mod pseudo;
 pub mod special;
 pub mod stream;
 pub mod vfs;
+pub mod volume;
 pub mod walk;
 
 pub use fd::{FdTable, FsContext};

@@ -1,17 +1,21 @@
 //! The tree of mounts and the places in it.
 
 use super::dentry::{Dentry, DentryCache};
-use super::layer::Layer;
+use super::layer::{Layer, LayerNode};
+use super::volume::Volume;
 use super::{Inode, NodeKind};
 use crate::sync::{Mutex, SpinLock};
 use crate::{Errno, SysResult};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
-use cormus_hypercall::boot::BootConfig;
+use cormus_hypercall::boot::{BootConfig, Root};
 
 /// Most mounts, against a program that mounts without end.
 const MOUNT_COUNT_MAX: usize = 1024;
+
+/// Most symbolic links on the way to a mount point.
+const LINK_COUNT_MAX: u32 = 40;
 
 /// Flags of a mount, as of mount(2).
 pub mod mount_flags {
@@ -212,7 +216,31 @@ impl Vfs {
             names: Mutex::new(()),
             layer,
         };
+        for (number, root) in (0u32..).zip(&config.roots).skip(1) {
+            vfs.mount_volume(number, root)?;
+        }
         Ok(vfs)
+    }
+
+    fn mount_volume(&self, number: u32, config: &Root) -> SysResult<()> {
+        let root = Volume::open_root(number)?;
+        let place = self.make_place(&config.mount_point, root.kind() == NodeKind::Directory)?;
+        let flags = if config.writable {
+            0
+        } else {
+            mount_flags::READ_ONLY
+        };
+        self.mount_at(&place, Dentry::root(root), b"ext4", b"/dev/volume", flags)
+            .map(drop)
+    }
+
+    /// Mounts an empty file system in memory at an absolute path, as [`Vfs::mount`].
+    ///
+    /// # Errors
+    /// As [`Vfs::mount`].
+    pub fn mount_memory(&self, path: &[u8], mode: u32) -> SysResult<()> {
+        let root = Layer::tmpfs(self.layer.budget().clone(), mode, 0, 0);
+        self.mount(path, root, "tmpfs")
     }
 
     /// The root of the tree.
@@ -349,41 +377,69 @@ impl Vfs {
         Ok(())
     }
 
-    /// Walks an absolute path without symbolic links and makes what is missing.
+    /// Walks an absolute path and makes what is missing.
     fn make_place(&self, path: &[u8], directory: bool) -> SysResult<Path> {
+        let names_of = |text: &[u8]| -> Vec<Vec<u8>> {
+            text.split(|&byte| byte == b'/')
+                .filter(|name| !name.is_empty() && *name != b".")
+                .rev()
+                .map(<[u8]>::to_vec)
+                .collect()
+        };
         let mut at = self.cross(self.root());
-        let mut names = path
-            .split(|&byte| byte == b'/')
-            .filter(|name| !name.is_empty() && *name != b".")
-            .peekable();
-        while let Some(name) = names.next() {
-            let last = names.peek().is_none();
-            let mut child = at.dentry.child(name, &self.cache)?;
-            if child.inode().is_none() {
-                let kind = if last && !directory {
-                    NodeKind::Regular
-                } else {
-                    NodeKind::Directory
-                };
-                let node = super::NewNode {
-                    kind,
-                    mode: if kind == NodeKind::Directory {
-                        0o755
-                    } else {
-                        0o644
-                    },
-                    uid: 0,
-                    gid: 0,
-                    rdev: 0,
-                    target: Vec::new(),
-                };
-                let inode = at.inode.create(name, &node)?;
-                child = at.dentry.added(name, inode, &self.cache);
+        // What is still to be walked, the next name last.
+        let mut names = names_of(path);
+        let mut links = 0;
+        while let Some(name) = names.pop() {
+            if name == b".." {
+                at = self.cross(at.parent());
+                continue;
             }
-            let next = Path::new(&at.mount, child).ok_or(Errno::ENOENT)?;
-            at = self.cross(next);
+            let last_kind = if names.is_empty() && !directory {
+                NodeKind::Regular
+            } else {
+                NodeKind::Directory
+            };
+            let child = self.child_or_new(&at, &name, last_kind)?;
+            let node: Option<&LayerNode> = child.inode.as_any().downcast_ref();
+            match node {
+                Some(node) if node.kind() == NodeKind::Symlink => {
+                    links += 1;
+                    if links > LINK_COUNT_MAX {
+                        return Err(Errno::ELOOP);
+                    }
+                    let target = node.target()?;
+                    if target.first() == Some(&b'/') {
+                        at = self.cross(self.root());
+                    }
+                    names.extend(names_of(&target));
+                }
+                _ => at = self.cross(child),
+            }
         }
         Ok(at)
+    }
+
+    fn child_or_new(&self, at: &Path, name: &[u8], kind: NodeKind) -> SysResult<Path> {
+        let mut child = at.dentry.child(name, &self.cache)?;
+        if child.inode().is_none() {
+            let mode = if kind == NodeKind::Directory {
+                0o755
+            } else {
+                0o644
+            };
+            let node = super::NewNode {
+                kind,
+                mode,
+                uid: 0,
+                gid: 0,
+                rdev: 0,
+                target: Vec::new(),
+            };
+            let inode = at.inode.create(name, &node)?;
+            child = at.dentry.added(name, inode, &self.cache);
+        }
+        Path::new(&at.mount, child).ok_or(Errno::ENOENT)
     }
 }
 

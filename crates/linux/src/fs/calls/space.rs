@@ -67,9 +67,15 @@ fn sys_ftruncate(context: &mut Context<'_>) -> SysResult {
     if !file.flags().writable() || inode.kind() != NodeKind::Regular {
         return Err(Errno::EINVAL);
     }
+    file.ops.resize(&file, len)?;
     let mode = inode.attr()?.mode;
-    let keeps = crate::fs::special::keeps_set_id(context.task);
-    inode.set_attr(&size_change(len, keeps, mode))?;
+    let bits = crate::fs::special::set_id_bits(mode);
+    if bits != 0 && !crate::fs::special::keeps_set_id(context.task) {
+        inode.set_attr(&SetAttr {
+            mode: Some(mode & 0o7777 & !bits),
+            ..SetAttr::default()
+        })?;
+    }
     notify::modified(&file);
     Ok(0)
 }

@@ -165,7 +165,7 @@ fn read_names(handle: u64) -> SysResult<Option<DirNames>> {
 }
 
 /// Splits what DirRead filled into records with their names.
-pub(crate) fn records(mut bytes: &[u8]) -> impl Iterator<Item = (DirRecord, &[u8])> {
+pub(in crate::fs) fn records(mut bytes: &[u8]) -> impl Iterator<Item = (DirRecord, &[u8])> {
     core::iter::from_fn(move || {
         let head = bytes.get(..size_of::<DirRecord>())?;
         let mut record = DirRecord::zeroed();

@@ -19,6 +19,7 @@ mod lower;
 mod node;
 
 pub use content::{Budget, Content};
+pub(in crate::fs) use lower::records;
 pub use node::LayerNode;
 
 use super::{NewNode, NodeKind};

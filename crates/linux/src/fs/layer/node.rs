@@ -383,6 +383,25 @@ impl LayerNode {
         Ok(body.content.lock().get_or_insert(content).clone())
     }
 
+    /// Target of a symbolic link.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is none.
+    pub fn target(&self) -> SysResult<Vec<u8>> {
+        let Body::Link(target) = &self.body else {
+            return Err(Errno::EINVAL);
+        };
+        if let Some(target) = &*target.lock() {
+            return Ok(target.to_vec());
+        }
+        let path = self.lower.as_deref().ok_or(Errno::EIO)?;
+        let mut buffer = alloc::vec![0u8; LINK_LEN_MAX];
+        let len = host::link_read(self.root_number(), path, &mut buffer)?;
+        buffer.truncate(len);
+        *target.lock() = Some(buffer.as_slice().into());
+        Ok(buffer)
+    }
+
     /// Extended attributes as a table of our own, fetched from the host if need be.
     fn own_xattrs(&self) -> SysResult<()> {
         if self.xattrs.lock().is_some() {
@@ -484,18 +503,7 @@ impl Inode for LayerNode {
     }
 
     fn read_link(&self, _task: &Task) -> SysResult<Vec<u8>> {
-        let Body::Link(target) = &self.body else {
-            return Err(Errno::EINVAL);
-        };
-        if let Some(target) = &*target.lock() {
-            return Ok(target.to_vec());
-        }
-        let path = self.lower.as_deref().ok_or(Errno::EIO)?;
-        let mut buffer = alloc::vec![0u8; LINK_LEN_MAX];
-        let len = host::link_read(self.root_number(), path, &mut buffer)?;
-        buffer.truncate(len);
-        *target.lock() = Some(buffer.as_slice().into());
-        Ok(buffer)
+        self.target()
     }
 
     fn set_attr(&self, change: &SetAttr) -> SysResult<()> {

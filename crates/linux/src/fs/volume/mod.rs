@@ -1,0 +1,50 @@
+//! Volumes: host directories and files that the machine shares with the host.
+//!
+//! Nothing is remembered that the host could change: every look-up and every question for attributes is a hypercall, contents are
+//! read and written in the host's page cache, and mappings show the host's file itself. A [`VolumeNode`] stands for a host
+//! inode, one object for each as long as it is in use, and knows the name by which it was found last; open files keep a
+//! handle, so they outlive their names.
+//!
+//! Lock order: `Volume::nodes` and a node's place are leaves.
+
+mod file;
+mod node;
+
+pub use node::VolumeNode;
+
+use crate::sync::SpinLock;
+use crate::{SysResult, host};
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+
+/// A granted root other than the tree's own.
+pub struct Volume {
+    /// Its number.
+    number: u32,
+    /// Nodes in use, by device and inode number.
+    nodes: SpinLock<BTreeMap<(u64, u64), Weak<VolumeNode>>>,
+}
+
+impl core::fmt::Debug for Volume {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Volume")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Volume {
+    /// The root of volume `number`: a directory, or the one file that it is.
+    ///
+    /// # Errors
+    /// What the host reports of it.
+    pub fn open_root(number: u32) -> SysResult<Arc<VolumeNode>> {
+        let volume = Arc::new(Volume {
+            number,
+            nodes: SpinLock::new(BTreeMap::new()),
+        });
+        // Names the root itself; an address inside a static even though it is empty.
+        let attr = host::file_lookup(number, &b"."[..0])?;
+        VolumeNode::found(&volume, None, &attr)
+    }
+}
