@@ -17,6 +17,8 @@ pub mod open;
 pub mod pseudo;
 pub mod special;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 pub mod vfs;
 pub mod volume;
 pub mod walk;

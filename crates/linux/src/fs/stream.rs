@@ -20,6 +20,8 @@ use cormus_hypercall::file::{FileAttr, FsStat, stream};
 
 /// What poll(2) reads ahead to learn whether there is input.
 const PROBE_BYTES: usize = 4096;
+/// Device number of `/dev/null`.
+const NULL_DEVICE: u64 = 0x103;
 /// `f_type` of pipefs.
 const PIPE_MAGIC: u64 = 0x5049_5045;
 
@@ -31,6 +33,8 @@ pub struct Stream {
     news: Arc<News>,
     /// The stream had no room when it was written at this count of news.
     full_at: AtomicU64,
+    /// There is nothing behind the stream: it is always at its end.
+    missing: bool,
     /// Input that was read to answer poll(2), and whether the end was seen.
     ahead: Mutex<Ahead>,
 }
@@ -56,7 +60,8 @@ struct Ahead {
     at_end: bool,
 }
 
-/// The open files for descriptors 0 to 2; `None` where the machine was started without the stream.
+/// The open files for descriptors 0 to 2; `None` where the machine was started without the stream. A machine that is not to
+/// have input has an input that is at its end, like `/dev/null`.
 #[must_use]
 pub fn standard_files(kernel: &Kernel) -> [Option<Arc<File>>; 3] {
     let [input, output] = [edge::NEWS_STDIN, edge::NEWS_STDOUT].map(|number| {
@@ -67,7 +72,8 @@ pub fn standard_files(kernel: &Kernel) -> [Option<Arc<File>>; 3] {
     });
     [(0, &input), (1, &output), (2, &output)].map(|(number, news)| {
         let info = host::stream_info(number);
-        if info & stream::OPEN == 0 {
+        let missing = info & stream::OPEN == 0;
+        if missing && (number != 0 || kernel.config.stdin) {
             return None;
         }
         let flags = if number == 0 {
@@ -82,7 +88,10 @@ pub fn standard_files(kernel: &Kernel) -> [Option<Arc<File>>; 3] {
 
 impl Stream {
     fn new(number: u32, info: u64, news: Arc<News>) -> Arc<Stream> {
-        let kind = if info & stream::FILE != 0 {
+        let missing = info & stream::OPEN == 0;
+        let kind = if missing {
+            NodeKind::CharDevice
+        } else if info & stream::FILE != 0 {
             NodeKind::Regular
         } else if info & stream::TERMINAL != 0 {
             NodeKind::CharDevice
@@ -95,15 +104,20 @@ impl Stream {
             inode: Arc::new(StreamNode {
                 number,
                 kind,
+                rdev: if missing { NULL_DEVICE } else { 0 },
                 stream: stream.clone(),
             }),
             news,
             full_at: AtomicU64::new(u64::MAX),
             ahead: Mutex::new(Ahead::default()),
+            missing,
         })
     }
 
     fn read_now(&self, dst: &mut Dst<'_>) -> SysResult<usize> {
+        if self.missing {
+            return Ok(0);
+        }
         let mut ahead = self.ahead.lock();
         if ahead.taken < ahead.bytes.len() {
             let put = dst.put(&ahead.bytes[ahead.taken..])?;
@@ -129,7 +143,7 @@ impl Stream {
 
     fn has_input(&self) -> bool {
         let mut ahead = self.ahead.lock();
-        if ahead.at_end || ahead.taken < ahead.bytes.len() {
+        if self.missing || ahead.at_end || ahead.taken < ahead.bytes.len() {
             return true;
         }
         let mut bytes = alloc::vec![0u8; PROBE_BYTES];
@@ -233,6 +247,7 @@ impl FileOps for Stream {
 struct StreamNode {
     number: u32,
     kind: NodeKind,
+    rdev: u64,
     stream: Weak<Stream>,
 }
 
@@ -243,6 +258,7 @@ impl Inode for StreamNode {
             ino: u64::from(self.number) + 1,
             mode: self.kind as u32 | 0o600,
             nlink: 1,
+            rdev: self.rdev,
             dev: 12,
             atime_ns: now,
             mtime_ns: now,

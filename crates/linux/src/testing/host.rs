@@ -59,7 +59,17 @@ fn host() -> &'static Mutex<Host> {
 /// What root 0 holds.
 fn seed() -> Tree {
     let mut tree = Tree::new();
-    for directory in ["bin", "etc", "tmp", "usr", "usr/lib", "many"] {
+    for directory in [
+        "bin",
+        "etc",
+        "tmp",
+        "usr",
+        "usr/lib",
+        "many",
+        "model",
+        "model/d",
+        "model/d/e",
+    ] {
         tree.add(directory, 0o040_755, b"");
     }
     tree.add("bin/tool", 0o100_755, b"tool");
@@ -70,6 +80,9 @@ fn seed() -> Tree {
     tree.add("etc/up", 0o120_777, b"../bin");
     let big: Vec<u8> = (0..100_000u32).map(|n| n as u8 ^ (n >> 8) as u8).collect();
     tree.add("usr/lib/big", 0o100_644, &big);
+    for file in ["a", "d/b", "d/e/c"] {
+        tree.add(&std::format!("model/{file}"), 0o100_644, &big[..9000]);
+    }
     for index in 0..100 {
         tree.add(&std::format!("many/{index}"), 0o100_644, b"x");
     }

@@ -10,9 +10,10 @@
 
 use super::lower::LowerFile;
 use crate::io::{Dst, Src};
-use crate::mm::MapObject;
+use crate::mm::{MapObject, object_changed};
 use crate::platform::platform;
 use crate::sync::{Mutex, SpinLock};
+use crate::task::current;
 use crate::{Errno, SysResult, frames, host};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -131,8 +132,6 @@ struct Pages {
     lower_len: u64,
     /// Frames kept for the page that follows, so that a growing file stays in long runs.
     spare: Option<(u64, Extent)>,
-    /// Frames that left the file while something mapped it.
-    zombies: Vec<Extent>,
 }
 
 /// What lies at an offset.
@@ -567,7 +566,7 @@ impl Content {
             pages.lower_len = pages.lower_len.min(size);
             pages.remove(size.div_ceil(PAGE_SIZE)..u64::MAX)
         };
-        self.bury(removed);
+        self.bury(removed, size.div_ceil(PAGE_SIZE)..old.div_ceil(PAGE_SIZE));
         Ok(())
     }
 
@@ -586,15 +585,16 @@ impl Content {
         }
     }
 
-    /// Frees frames that left the file, at once or when nothing maps the file any more.
-    fn bury(&self, removed: Vec<Extent>) {
+    /// Frees frames that left the file in a range of pages, once no mapping shows them any more.
+    fn bury(&self, removed: Vec<Extent>, pages: Range<u64>) {
         let count: u64 = removed.iter().map(|extent| extent.count).sum();
         self.budget.release(count * PAGE_SIZE);
-        if self.mapping.lock().strong_count() != 0 {
-            self.pages.lock().zombies.extend(removed);
-        } else {
-            removed.into_iter().for_each(Extent::free);
+        // What maps the file does so for some process, so there is a calling thread.
+        if self.mapping.lock().strong_count() != 0 && platform().area().task != 0 {
+            let end = pages.end.saturating_mul(PAGE_SIZE);
+            object_changed(current().kernel, self.id, pages.start * PAGE_SIZE, end);
         }
+        removed.into_iter().for_each(Extent::free);
     }
 
     /// Reserves space: every page of the range gets a frame, and the size grows unless `keep_size`.
@@ -651,7 +651,7 @@ impl Content {
         let last = end / PAGE_SIZE;
         if first < last {
             let removed = self.pages.lock().remove(first..last);
-            self.bury(removed);
+            self.bury(removed, first..last);
         }
         Ok(())
     }
@@ -711,9 +711,6 @@ impl Drop for Content {
         let mut pages = self.pages.lock();
         self.budget.release(pages.page_count * PAGE_SIZE);
         for extent in core::mem::take(&mut pages.extents).into_values() {
-            extent.free();
-        }
-        for extent in core::mem::take(&mut pages.zombies) {
             extent.free();
         }
         if let Some((_, extent)) = pages.spare.take() {
@@ -795,12 +792,5 @@ impl MapObject for Mapping {
 
     fn len(&self) -> u64 {
         self.content.size()
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        let zombies = core::mem::take(&mut self.content.pages.lock().zombies);
-        zombies.into_iter().for_each(Extent::free);
     }
 }

@@ -437,7 +437,10 @@ impl Inode for VolumeNode {
     fn set_xattr(&self, name: &[u8], value: Option<&[u8]>, flags: u32) -> SysResult<()> {
         match value {
             Some(value) => {
-                let mut value = value.to_vec();
+                // Room for a byte even where the value is empty, so that its address is one of ours.
+                let mut copy = Vec::with_capacity(value.len() + 1);
+                copy.extend_from_slice(value);
+                let mut value = copy;
                 self.xattr_request(name_op::XATTR_SET, name, &mut value, u64::from(flags))?;
             }
             None => {
