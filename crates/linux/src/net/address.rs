@@ -11,6 +11,9 @@ pub(super) const AF_UNIX: u16 = 1;
 pub(super) const AF_INET: u16 = 2;
 pub(super) const AF_INET6: u16 = 10;
 
+/// The machine's own address towards the world, one of those that no network has (RFC 5737).
+pub(super) const MACHINE_ADDRESS: [u8; 4] = [192, 0, 2, 2];
+
 /// Longest address that is taken.
 const ADDRESS_LEN_MAX: u32 = 128;
 /// Longest path or name of a Unix address.
@@ -62,10 +65,10 @@ impl InetAddress {
         self.bytes == [0; 16]
     }
 
-    /// Whether it names this machine: loopback or the wildcard.
+    /// Whether it names this machine: loopback, its own address or the wildcard.
     pub(super) fn is_local(&self) -> bool {
         self.is_any()
-            || (!self.v6 && self.bytes[0] == 127)
+            || (!self.v6 && (self.bytes[0] == 127 || self.bytes[..4] == MACHINE_ADDRESS))
             || *self == InetAddress::loopback(true, self.port)
     }
 

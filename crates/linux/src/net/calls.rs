@@ -3,6 +3,7 @@
 use super::address::{self, AF_INET, AF_INET6, AF_UNIX};
 use super::inet::{TcpSocket, UdpSocket};
 use super::message::{self, Control, Header};
+use super::netlink::{AF_NETLINK, NETLINK_ROUTE, NetlinkSocket};
 use super::unix::{UnixDatagram, UnixSocket};
 use super::{Flags, Socket, SocketOps, options};
 use crate::fs::{File, OpenFlags};
@@ -18,7 +19,7 @@ pub const CALLS: &[Entry] = &[
     partial(
         nr::__NR_socket,
         "socket",
-        "families other than AF_UNIX, AF_INET, AF_INET6; raw sockets",
+        "families other than AF_UNIX, AF_INET, AF_INET6 and routing netlink; raw sockets",
         socket,
     ),
     full(nr::__NR_socketpair, "socketpair", socketpair),
@@ -69,6 +70,7 @@ pub const CALLS: &[Entry] = &[
 
 const SOCK_STREAM: u32 = 1;
 const SOCK_DGRAM: u32 = 2;
+const SOCK_RAW: u32 = 3;
 const SOCK_SEQPACKET: u32 = 5;
 const SOCK_NONBLOCK: u32 = 0o4000;
 const SOCK_CLOEXEC: u32 = 0o2000000;
@@ -118,8 +120,13 @@ fn make(task: &Task, family: u32, kind: u32, protocol: u32) -> SysResult<Socket>
         (AF_INET | AF_INET6, SOCK_STREAM, 0 | TCP) => (TcpSocket::new(kernel, v6), TCP),
         (AF_INET | AF_INET6, SOCK_DGRAM, 0 | UDP) => (UdpSocket::new(kernel, v6), UDP),
         (AF_INET | AF_INET6, SOCK_STREAM | SOCK_DGRAM, _) => return Err(Errno::EPROTONOSUPPORT),
-        (AF_INET | AF_INET6, 3, _) => return Err(Errno::EPERM),
+        (AF_INET | AF_INET6, SOCK_RAW, _) => return Err(Errno::EPERM),
         (AF_INET | AF_INET6, ..) => return Err(Errno::ESOCKTNOSUPPORT),
+        (AF_NETLINK, SOCK_RAW | SOCK_DGRAM, NETLINK_ROUTE) => {
+            (NetlinkSocket::new(kernel), protocol)
+        }
+        (AF_NETLINK, SOCK_RAW | SOCK_DGRAM, _) => return Err(Errno::EPROTONOSUPPORT),
+        (AF_NETLINK, ..) => return Err(Errno::ESOCKTNOSUPPORT),
         _ => return Err(Errno::EAFNOSUPPORT),
     };
     Ok(Socket::new(family, kind, protocol, ops, kernel.unique_id()))

@@ -9,6 +9,7 @@ mod calls;
 mod channel;
 mod inet;
 mod message;
+mod netlink;
 mod options;
 mod queue;
 mod ring;
