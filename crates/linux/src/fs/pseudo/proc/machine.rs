@@ -136,7 +136,7 @@ fn sys(kernel: &'static Kernel) -> Arc<dyn Inode> {
         ),
     ];
     let vm = alloc::vec![
-        (b"overcommit_memory".as_slice(), value(140, "0\n")),
+        (b"overcommit_memory".as_slice(), value(140, "1\n")),
         (b"max_map_count", value(141, "65530\n")),
         (b"swappiness", value(142, "60\n")),
         (b"mmap_min_addr", value(143, "65536\n")),

@@ -228,11 +228,11 @@ fn descriptors(maker: &Maker, info: bool) -> Arc<dyn Inode> {
             ))
         };
         let opened = Arc::downgrade(&file);
-        let magic = move |_: &Task| {
+        let magic = move |task: &Task| {
             let file = opened.upgrade().ok_or(Errno::ENOENT)?;
             match &file.path {
                 Some(path) => Ok(path.clone()),
-                None => Err(Errno::ENXIO),
+                None => task.kernel.vfs.detached(file.ops.inode().ok_or(Errno::ENXIO)?),
             }
         };
         Ok(Link::magic(head, text, magic))
