@@ -10,4 +10,4 @@ mod build;
 mod compare;
 mod run;
 
-pub use compare::{Machine, Pending, check};
+pub use compare::{Pending, check};

@@ -232,7 +232,10 @@ fn descriptors(maker: &Maker, info: bool) -> Arc<dyn Inode> {
             let file = opened.upgrade().ok_or(Errno::ENOENT)?;
             match &file.path {
                 Some(path) => Ok(path.clone()),
-                None => task.kernel.vfs.detached(file.ops.inode().ok_or(Errno::ENXIO)?),
+                None => task
+                    .kernel
+                    .vfs
+                    .detached(file.ops.inode().ok_or(Errno::ENXIO)?),
             }
         };
         Ok(Link::magic(head, text, magic))
