@@ -210,6 +210,9 @@ impl Writer<'_> {
                 Ok(filled) => {
                     done += filled as u64;
                     if filled < run {
+                        // As on Linux, a page that faults half-way is not written at all.
+                        done -= done % PAGE_SIZE;
+                        end = Err(Errno::EFAULT);
                         break;
                     }
                 }

@@ -189,6 +189,7 @@ impl Pipe {
         }
         let mut bytes = [0u8; PIPE_BUF as usize];
         let taken = match src.take(&mut bytes[..len as usize]) {
+            Ok(taken) if (taken as u64) < len => return Some(Err(Errno::EFAULT)),
             Ok(taken) => taken,
             Err(error) => return Some(Err(error)),
         };
