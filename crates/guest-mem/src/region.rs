@@ -243,6 +243,21 @@ impl Region {
         unsafe { sys::mprotect(page, AREA_HEAD - sys::PAGE, libc::PROT_NONE) }
     }
 
+    /// Shows the start of the region, where the blob's code lies, from a file of the host instead of the region's own, for
+    /// reading; machines that do so share the pages.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn map_image(&self, file: BorrowedFd<'_>, offset: u64, len: u64) -> SysResult<()> {
+        assert!(len <= AREAS_OFFSET && len.is_multiple_of(sys::PAGE));
+        let flags = libc::MAP_PRIVATE | libc::MAP_POPULATE;
+        let file = file.as_raw_fd();
+        // SAFETY: the range is part of the region, in which no reference lies yet.
+        unsafe { sys::mmap_over(self.host, len, libc::PROT_READ, flags, file, offset) }?;
+        self.read_only_end.store(len, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Makes the start of the region, where the blob's code lies, read-only for the guest.
     ///
     /// # Errors

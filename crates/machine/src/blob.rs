@@ -7,6 +7,7 @@ use cormus_hypercall::layout::{
 };
 use cormus_hypercall::{VERSION, area};
 use cormus_linux_abi::{Pod, SysResult, as_bytes_mut};
+use std::os::fd::AsFd;
 
 /// An image to run in a machine.
 #[derive(Clone, Copy, Debug)]
@@ -79,12 +80,23 @@ impl Blob {
             .map_or(Place::Personality, |fixup| Place::Fixup(fixup.resume))
     }
 
-    /// Writes the image and the vDSO to their places and makes the code read-only.
-    pub(crate) fn load(&self, region: &Region) -> SysResult<()> {
+    /// Brings the image and the vDSO to their places and makes the code read-only. Where nothing but processors will see
+    /// the code (`shared`), it is the pages of this program's own file.
+    pub(crate) fn load(&self, region: &Region, shared: bool) -> SysResult<()> {
         const _: () = assert!(CLOCK_OFFSET >= IMAGE_SIZE_MAX);
-        region.write_bytes(REGION_BASE, self.image)?;
         region.write_bytes(REGION_BASE + VDSO_OFFSET, self.vdso)?;
-        region.protect_image(self.header.read_only_end - REGION_BASE)
+        let code = self.header.read_only_end - REGION_BASE;
+        let built_in = std::ptr::eq(self.image, cormus_personality_image::IMAGE);
+        let file = (shared && built_in)
+            .then(cormus_personality_image::image_file)
+            .flatten();
+        let Some((file, offset)) = file else {
+            region.write_bytes(REGION_BASE, self.image)?;
+            return region.protect_image(code);
+        };
+        let written = self.image.get(code as usize..).unwrap_or_default();
+        region.write_bytes(REGION_BASE + code, written)?;
+        region.map_image(file.as_fd(), offset, code)
     }
 
     /// A code address of the blob in words.

@@ -61,7 +61,9 @@ impl Machine {
         let physical = Arc::new(Physical::new(slots));
         let tables = Arc::new(Tables::new(&physical).map_err(StartError::Memory)?);
         let region = Region::new(&physical, &tables).map_err(StartError::Memory)?;
-        blob.load(&region).map_err(StartError::Memory)?;
+        // A rewritten program has a page of the blob mapped in its window, out of the region's own file.
+        blob.load(&region, !config.rewrite)
+            .map_err(StartError::Memory)?;
         write_boot(config, &files, &region)?;
         let threads = Arc::new(Threads {
             vm,

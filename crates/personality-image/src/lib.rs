@@ -9,11 +9,25 @@
 //! assert_eq!(symbol(0x1000), None);
 //! ```
 
+mod file;
+
 use cormus_hypercall::layout::REGION_BASE;
+
+pub use file::image_file;
 
 /// The blob, to be mapped at [`REGION_BASE`]: a `BlobHeader`, code, constants, initialized statics. Up to
 /// `IMAGE_SIZE_MAX` zeroes follow it in memory.
-pub static IMAGE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/personality.bin"));
+pub static IMAGE: &[u8] = &PAGED.0;
+
+/// Whole pages of this program's file, so that they can be mapped from it.
+#[repr(C, align(4096))]
+struct Paged<T>(T);
+
+static PAGED: Paged<[u8; include_bytes!(concat!(env!("OUT_DIR"), "/personality.bin")).len()]> =
+    Paged(*include_bytes!(concat!(
+        env!("OUT_DIR"),
+        "/personality.bin"
+    )));
 
 /// The vDSO, a shared object that needs no relocation.
 pub static VDSO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vdso.bin"));
