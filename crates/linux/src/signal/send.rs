@@ -27,7 +27,10 @@ pub fn send_to_task(task: &Task, info: SigInfo) -> SysResult<()> {
         .pending
         .add(info, process.limit(RLIMIT_SIGPENDING))?;
     if task.signals.wants(bit) {
-        if action.is_fatal(info.signal) && !is_awaited(task, bit) {
+        if action.is_fatal(info.signal)
+            && !is_awaited(task, bit)
+            && !waits_for_resume(process, info.signal)
+        {
             process.begin_exit(info.signal);
         } else {
             task.kick();
@@ -63,7 +66,7 @@ pub fn send_to_process(process: &Process, info: SigInfo) -> SysResult<()> {
     // The pending set has changed, so a thread that unblocks the signal from here on finds it by itself.
     let target = threads.iter().find(|thread| thread.signals.wants(bit));
     if let Some(thread) = target {
-        if action.is_fatal(info.signal) && !awaited {
+        if action.is_fatal(info.signal) && !awaited && !waits_for_resume(process, info.signal) {
             process.begin_exit(info.signal);
         } else {
             thread.kick();
@@ -129,6 +132,11 @@ pub fn pass_on(task: &Arc<Task>) {
     if pending != 0 {
         retarget(&task.process, task, pending);
     }
+}
+
+/// Whether a signal is taken only when a stopped process goes on, which all but SIGKILL are.
+fn waits_for_resume(process: &Process, signal: u32) -> bool {
+    signal != SIGKILL && process.signals.job.stopping()
 }
 
 fn is_awaited(task: &Task, bit: u64) -> bool {

@@ -9,6 +9,7 @@ use crate::signal::action;
 use crate::signal::number::SIGNAL_MAX;
 use crate::sync::WaitQueue;
 use crate::syscall::{Context, Entry, full, partial};
+use crate::time::cpu_limit;
 use crate::{Errno, SysResult, user};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +30,7 @@ pub const CALLS: &[Entry] = &[
 ];
 
 /// Flags that ask for namespaces, which there are none of.
-const NAMESPACES: u64 = (abi::CLONE_NEWNS
+pub(super) const NAMESPACES: u64 = (abi::CLONE_NEWNS
     | abi::CLONE_NEWCGROUP
     | abi::CLONE_NEWUTS
     | abi::CLONE_NEWIPC
@@ -376,6 +377,9 @@ fn prepare(task: &Arc<Task>, request: &Request, tid: u32) -> SysResult<Arc<Task>
     child.process.add_thread(&child).inspect_err(|_| {
         task.kernel.tasks.remove_task(tid);
     })?;
+    if request.flags & THREAD == 0 {
+        cpu_limit::watch(&child.process);
+    }
     Ok(child)
 }
 

@@ -75,7 +75,7 @@ pub fn finish(task: &Task, name: &[u8]) {
 }
 
 /// A descriptor table that is shared with another process is copied.
-fn unshare_files(task: &Task) {
+pub(super) fn unshare_files(task: &Task) {
     let mut files = task.files.lock();
     if Arc::strong_count(&files) > 1 {
         let copy = Arc::new(files.duplicate());

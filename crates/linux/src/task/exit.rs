@@ -179,6 +179,7 @@ fn end_process(task: &Task, status: u32) {
     task.kernel.tasks.remove_task(process.pid);
     process.exit_events.notify();
     announce(process);
+    release_terminal(process);
     hang_up_orphaned_groups(task);
     if process.pid == MAIN_PID {
         end_machine(task, status);
@@ -224,6 +225,24 @@ pub fn describe(status: u32) -> (i32, i32) {
         (code::CHILD_EXITED, (status >> 8 & 0xff) as i32)
     } else {
         (code::CHILD_KILLED, signal as i32)
+    }
+}
+
+/// The end of a session's leader frees its terminal.
+fn release_terminal(process: &Process) {
+    let terminal = process.terminal.lock().take();
+    if let Some(terminal) = terminal
+        && process.session() == process.pid
+    {
+        terminal.session_ended();
+        let session = process.session();
+        let members = process
+            .kernel
+            .tasks
+            .select(|other| other.session() == session);
+        for member in members {
+            *member.terminal.lock() = None;
+        }
     }
 }
 

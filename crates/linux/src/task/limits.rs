@@ -4,6 +4,7 @@ use super::Task;
 use super::credentials::CAP_SYS_RESOURCE;
 use crate::kernel::Kernel;
 use crate::syscall::{Context, Entry, full};
+use crate::time::cpu_limit;
 use crate::{Errno, SysResult, user};
 use alloc::sync::Arc;
 use cormus_linux_abi::raw::general as abi;
@@ -84,6 +85,7 @@ fn change(caller: &Task, target: &Task, resource: u32, new: Option<Limit>) -> Sy
     let mut limits = target.process.limits.lock();
     let slot = limits.0.get_mut(resource as usize).ok_or(Errno::EINVAL)?;
     let old = *slot;
+    let watch = resource == RLIMIT_CPU && new.is_some();
     if let Some(new) = new {
         if new.soft > new.hard {
             return Err(Errno::EINVAL);
@@ -96,6 +98,10 @@ fn change(caller: &Task, target: &Task, resource: u32, new: Option<Limit>) -> Sy
         }
         // The machine's own bound on tasks stays whatever the limit says; see `Tasks::allocate_pid`.
         *slot = new;
+    }
+    drop(limits);
+    if watch {
+        cpu_limit::watch(&target.process);
     }
     Ok(old)
 }

@@ -27,6 +27,7 @@ fn setsid(context: &mut Context<'_>) -> SysResult {
     }
     process.session.store(process.pid, Ordering::SeqCst);
     process.group.store(process.pid, Ordering::SeqCst);
+    *process.terminal.lock() = None;
     Ok(u64::from(process.pid))
 }
 

@@ -1,7 +1,7 @@
 //! The machine as a whole: memory and load, names, and what programs of a machine may not do.
 
 use super::credentials::CAP_SYS_ADMIN;
-use crate::syscall::{Context, Entry, Support, full};
+use crate::syscall::{Context, Entry, Support, full, partial};
 use crate::time::{NS_PER_S, monotonic_ns};
 use crate::{Errno, SysResult, host, user};
 use core::sync::atomic::Ordering;
@@ -56,25 +56,13 @@ pub const CALLS: &[Entry] = &[
         Errno::ENOSYS,
         "as a kernel without it",
     ),
-    fails(abi::__NR_unshare, "unshare", Errno::EPERM, "no namespaces"),
+    partial(abi::__NR_unshare, "unshare", "namespaces", unshare),
     fails(abi::__NR_setns, "setns", Errno::EPERM, "no namespaces"),
     fails(
         abi::__NR_seccomp,
         "seccomp",
         Errno::EINVAL,
         "no filters; the machine is the boundary",
-    ),
-    fails(
-        abi::__NR_adjtimex,
-        "adjtimex",
-        Errno::EPERM,
-        "the clock is the host's",
-    ),
-    fails(
-        abi::__NR_clock_adjtime,
-        "clock_adjtime",
-        Errno::EPERM,
-        "the clock is the host's",
     ),
     fails(
         abi::__NR_iopl,
@@ -155,6 +143,34 @@ fn invalid(_context: &mut Context<'_>) -> SysResult {
 
 fn not_there(_context: &mut Context<'_>) -> SysResult {
     Err(Errno::ENOSYS)
+}
+
+/// A thread's own files and directories where it shared them. Memory, handlers and threads cannot be taken apart; asking for
+/// it is fine only where nothing is shared.
+fn unshare(context: &mut Context<'_>) -> SysResult {
+    const KNOWN: u64 = (abi::CLONE_FS
+        | abi::CLONE_FILES
+        | abi::CLONE_SYSVSEM
+        | abi::CLONE_THREAD
+        | abi::CLONE_SIGHAND
+        | abi::CLONE_VM) as u64;
+    const SINGLE: u64 = (abi::CLONE_THREAD | abi::CLONE_SIGHAND | abi::CLONE_VM) as u64;
+    let task = context.task;
+    let flags = context.arg(0);
+    if flags & super::clone::NAMESPACES != 0 {
+        return Err(Errno::EPERM);
+    }
+    if flags & !KNOWN != 0 || flags & SINGLE != 0 && task.process.thread_count() > 1 {
+        return Err(Errno::EINVAL);
+    }
+    if flags & u64::from(abi::CLONE_FS) != 0 {
+        let own = alloc::sync::Arc::new(task.fs().duplicate());
+        *task.fs.lock() = own;
+    }
+    if flags & u64::from(abi::CLONE_FILES) != 0 {
+        super::exec::unshare_files(task);
+    }
+    Ok(0)
 }
 
 fn sysinfo(context: &mut Context<'_>) -> SysResult {

@@ -28,6 +28,18 @@ pub const CALLS: &[Entry] = &[
         support: Support::Fails(Errno::EPERM, "the clock is the host's"),
         handler: refuse,
     },
+    partial(
+        abi::__NR_adjtimex,
+        "adjtimex",
+        "only reads: the clock is the host's",
+        adjtimex,
+    ),
+    partial(
+        abi::__NR_clock_adjtime,
+        "clock_adjtime",
+        "only reads: the clock is the host's",
+        clock_adjtime,
+    ),
     full(abi::__NR_gettimeofday, "gettimeofday", gettimeofday),
     full(abi::__NR_time, "time", time),
     full(abi::__NR_nanosleep, "nanosleep", nanosleep),
@@ -164,6 +176,41 @@ fn clock_settime(context: &mut Context<'_>) -> SysResult {
 
 fn refuse(_context: &mut Context<'_>) -> SysResult {
     Err(Errno::EPERM)
+}
+
+/// Words of `struct timex`.
+const TIMEX_WORDS: usize = 26;
+
+fn read_adjustment(address: u64) -> SysResult {
+    /// ADJ_OFFSET_SS_READ, the one mode beside 0 that only reads.
+    const OFFSET_READ: u32 = 0xa001;
+    /// The clock may not be synchronized; only the host knows.
+    const UNSYNCHRONIZED: u64 = 0x40;
+    const TIME_ERROR: u64 = 5;
+    let mut words: [u64; TIMEX_WORDS] = user::read(address)?;
+    if words[0] as u32 != 0 && words[0] as u32 != OFFSET_READ {
+        return Err(Errno::EPERM);
+    }
+    let us = realtime_ns() / 1000;
+    words[1..].fill(0);
+    // maxerror and esterror in microseconds, status, constant, precision, tolerance, time, tick.
+    (words[3], words[4]) = (16_000_000, 16_000_000);
+    (words[5], words[6], words[7]) = (UNSYNCHRONIZED, 2, 1);
+    words[8] = 500 << 16;
+    (words[9], words[10], words[11]) = (us / 1_000_000, us % 1_000_000, 10_000);
+    user::write(address, &words)?;
+    Ok(TIME_ERROR)
+}
+
+fn adjtimex(context: &mut Context<'_>) -> SysResult {
+    read_adjustment(context.arg(0))
+}
+
+fn clock_adjtime(context: &mut Context<'_>) -> SysResult {
+    match Clock::from_number(context.int(0))? {
+        Clock::Real => read_adjustment(context.arg(1)),
+        _ => Err(Errno::EOPNOTSUPP),
+    }
 }
 
 fn gettimeofday(context: &mut Context<'_>) -> SysResult {

@@ -1,12 +1,15 @@
 //! The clocks.
 
 pub mod calls;
+pub mod cpu_limit;
 pub mod interval;
 pub mod posix;
 pub mod timers;
 
 use crate::platform::platform;
+use crate::sync::SpinLock;
 use crate::{Errno, SysResult, user};
+use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use cormus_hypercall::clock::ClockPage;
 
@@ -20,6 +23,8 @@ pub struct ProcessTimers {
     pub interval: interval::IntervalTimers,
     /// Those of timer_create(2).
     pub posix: posix::PosixTimers,
+    /// The watch over RLIMIT_CPU.
+    pub cpu_limit: SpinLock<Option<Arc<cpu_limit::CpuLimit>>>,
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds.
