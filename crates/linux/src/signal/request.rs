@@ -15,16 +15,6 @@ use cormus_hypercall::edge::NEWS_REQUEST;
 /// Bytes of the longest request.
 const REQUEST_LEN_MAX: usize = 64;
 
-/// What else wants to hear of requests.
-#[derive(Clone, Copy)]
-pub struct Hooks {
-    /// The terminal has this many columns and rows.
-    pub terminal_size: fn(&'static Kernel, u16, u16),
-    /// Memory is short.
-    pub out_of_memory: fn(&'static Kernel),
-}
-
-static HOOKS: SpinLock<Option<Hooks>> = SpinLock::new(None);
 static OWNER: SpinLock<Option<Arc<dyn EdgeOwner>>> = SpinLock::new(None);
 
 struct Requests {
@@ -47,7 +37,6 @@ impl EdgeOwner for Requests {
 }
 
 fn serve(kernel: &'static Kernel, request: &Request) {
-    let hooks = *HOOKS.lock();
     match *request {
         Request::Signal(signal) if signal <= SIGNAL_MAX => {
             if let Some(main) = kernel.tasks.process(MAIN_PID) {
@@ -56,9 +45,11 @@ fn serve(kernel: &'static Kernel, request: &Request) {
             }
         }
         Request::Signal(_) => {}
-        Request::TerminalSize { columns, rows } => {
-            if let Some(hooks) = hooks {
-                (hooks.terminal_size)(kernel, columns, rows);
+        // The console asks for the size itself, so that the latest counts.
+        Request::TerminalSize { .. } => {
+            let console = kernel.console.lock().clone();
+            if let Some(console) = console {
+                console.resized();
             }
         }
         Request::OutOfMemory => crate::mm::out_of_memory(kernel),
@@ -70,9 +61,4 @@ pub fn listen(kernel: &'static Kernel) {
     let owner: Arc<dyn EdgeOwner> = Arc::new(Requests { kernel });
     edges::register(NEWS_REQUEST, &owner);
     *OWNER.lock() = Some(owner);
-}
-
-/// Sets what hears of terminal sizes and shortness of memory.
-pub fn set_hooks(hooks: Hooks) {
-    *HOOKS.lock() = Some(hooks);
 }

@@ -94,7 +94,7 @@ fn files(maker: &Maker) -> Vec<Entry> {
         (b"cmdline", maker.text(6, cmdline)),
         (b"environ", maker.text(7, environ)),
         (b"auxv", maker.text(8, |process| Ok(auxv(process)))),
-        (b"comm", maker.text(9, |process| Ok(comm_line(process)))),
+        (b"comm", name_file(maker)),
         (b"limits", maker.text(10, |process| Ok(limits(process)))),
         (b"mounts", mount_table(maker, 11, false)),
         (b"mountinfo", mount_table(maker, 12, true)),
@@ -144,7 +144,11 @@ fn threads(kernel: &'static Kernel, maker: &Maker) -> Arc<dyn Inode> {
             owner,
         };
         let mut entries = files(&maker);
-        let (named, counted) = (Arc::downgrade(&task), Arc::downgrade(&task));
+        let (named, counted, renamed) = (
+            Arc::downgrade(&task),
+            Arc::downgrade(&task),
+            Arc::downgrade(&task),
+        );
         let comm = Text::writable(
             maker.head(9, REGULAR | 0o644),
             move |_| {
@@ -153,7 +157,7 @@ fn threads(kernel: &'static Kernel, maker: &Maker) -> Arc<dyn Inode> {
                     .map(|task| name_line(&task))
                     .ok_or(Errno::ESRCH)
             },
-            |_, _| Ok(()),
+            move |_, bytes| rename(&renamed, bytes),
         );
         let stat = Text::new(maker.head(1, REGULAR | 0o444), move |_| {
             let task = counted.upgrade().ok_or(Errno::ESRCH)?;
@@ -306,6 +310,26 @@ fn name_line(task: &Task) -> Vec<u8> {
     let mut line = name_bytes(task);
     line.push(b'\n');
     line
+}
+
+/// `comm` of the process: its leader's name.
+fn name_file(maker: &Maker) -> Arc<dyn Inode> {
+    let (named, renamed) = (maker.process.clone(), maker.process.clone());
+    Text::writable(
+        maker.head(9, REGULAR | 0o644),
+        move |_| Ok(comm_line(&*named.upgrade().ok_or(Errno::ESRCH)?)),
+        move |_, bytes| {
+            let process = renamed.upgrade().ok_or(Errno::ESRCH)?;
+            rename(&Arc::downgrade(&leader_task(&process)?), bytes)
+        },
+    )
+}
+
+/// Gives a thread the name that was written to its `comm`.
+fn rename(task: &Weak<Task>, bytes: &[u8]) -> SysResult<()> {
+    let task = task.upgrade().ok_or(Errno::ESRCH)?;
+    task.set_name(bytes.strip_suffix(b"\n").unwrap_or(bytes));
+    Ok(())
 }
 
 fn comm_line(process: &Process) -> Vec<u8> {
