@@ -1,10 +1,10 @@
 //! The one place where a machine is made and run.
 
 use crate::failure::{Ended, Failure};
+use crate::report;
 use crate::spec::{Limits, MachineSpec, Strace, Verbosity};
 use crate::terminal::RawTerminal;
 use crate::values::{AllowOut, Protocol, Publish, Volume};
-use crate::{report, signals};
 use anyhow::{Context, Result};
 use cormus_machine::{Config, End, Machine, Outbound, RootConfig, TraceTarget, Transport};
 use std::net::ToSocketAddrs;
@@ -18,12 +18,14 @@ pub(crate) fn launch(spec: MachineSpec) -> Result<Ended, Failure> {
     let mut machine = Machine::new(&config).context("cannot make the machine")?;
     // Held until the machine has ended, so that its last lines are shown as the program wrote them.
     let terminal = spec.terminal.then(RawTerminal::enter).transpose()?;
-    signals::forward(&machine)?;
+    machine.forward_signals();
     let end = machine.run();
     drop(terminal);
     if stats {
         report::print(&machine.stats())?;
     }
+    // The process ends next, and the host takes a machine apart faster than its threads can be joined.
+    std::mem::forget(machine);
     match end {
         End::Exited(code) => Ok(Ended::Code(code)),
         End::Signaled(signal) => Ok(Ended::Signal(signal)),

@@ -10,7 +10,6 @@ mod ps;
 mod registry;
 mod report;
 mod run;
-mod signals;
 mod spec;
 mod syscalls;
 mod terminal;

@@ -1,7 +1,7 @@
 //! The caller's terminal while a machine uses it: raw, because the machine has a line discipline of its own.
 
 use anyhow::{Context, Result};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
 use std::io::stdin;
 
 /// Standard input in raw mode until this goes; nothing when standard input is no terminal.
@@ -32,10 +32,4 @@ impl Drop for RawTerminal {
             eprintln!("cormus: cannot set the terminal back: {error}; type `reset`");
         }
     }
-}
-
-/// Columns and rows of standard input, when it is a terminal.
-pub(crate) fn size() -> Option<(u16, u16)> {
-    let size = tcgetwinsize(stdin()).ok()?;
-    Some((size.ws_col, size.ws_row))
 }

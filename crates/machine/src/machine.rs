@@ -3,9 +3,11 @@
 use crate::blob::Blob;
 use crate::clock::Clock;
 use crate::config::{Config, TraceTarget};
+use crate::edges::{Edges, pump};
 use crate::end::{End, StartError};
 use crate::files::Files;
 use crate::monitor::{MakeThread, Monitor, Parts};
+use crate::signals;
 use crate::stats::Stats;
 use crate::streams::Streams;
 use crate::vcpu::{Entry, Runner};
@@ -26,6 +28,7 @@ pub struct Machine {
     monitor: Arc<Monitor>,
     threads: Arc<Threads>,
     first: Option<Vcpu>,
+    terminal: bool,
 }
 
 impl std::fmt::Debug for Machine {
@@ -54,6 +57,7 @@ impl Machine {
         rustix::process::umask(Mode::empty());
         interrupt::install();
         let files = Files::new(&config.roots)?;
+        let edges = Edges::new(config)?;
         let trace = open_trace(config.trace.as_ref())?;
         let vm = Arc::new(Kvm::open()?.create_vm()?);
         let tsc_khz = vm.tsc_khz()?;
@@ -77,6 +81,7 @@ impl Machine {
             files,
             streams: Streams::new(config.stdin, config.terminal),
             clock: Clock::new(tsc_khz),
+            edges,
             log_level: config.log_level,
             trace,
             threads: Box::new(Arc::clone(&threads)),
@@ -88,6 +93,7 @@ impl Machine {
             monitor,
             threads,
             first: Some(first),
+            terminal: config.terminal,
         })
     }
 
@@ -98,6 +104,9 @@ impl Machine {
     pub fn run(&mut self) -> End {
         let vcpu = self.first.take();
         assert!(vcpu.is_some(), "a machine runs once");
+        if self.terminal {
+            self.watch_terminal();
+        }
         if let Some(vcpu) = vcpu {
             Runner::new(Arc::clone(&self.monitor), 0, vcpu).serve(Entry::Boot);
         }
@@ -107,6 +116,25 @@ impl Machine {
 
     pub(crate) const fn monitor(&self) -> &Arc<Monitor> {
         &self.monitor
+    }
+
+    /// Passes signals of this process (HUP, INT, QUIT, TERM, USR1, USR2, and changes of the terminal's
+    /// size) on to the machine from now on. The first machine of a process that asks has them for good.
+    pub fn forward_signals(&self) {
+        signals::forward(&self.monitor);
+    }
+
+    /// A terminal's keys may interrupt a program that does not sleep, so somebody else must look.
+    fn watch_terminal(&self) {
+        let monitor = &self.monitor;
+        if let Some(size) = monitor.streams.size_request() {
+            monitor.requests.add(&monitor.region, size);
+        }
+        if let Some(fd) = monitor.streams.polled(0) {
+            // What cannot be watched is still read when the program asks.
+            let _ = monitor.edges.watch_stream(0, fd);
+        }
+        pump::start_io_thread(monitor);
     }
 
     /// What the machine did until now.
@@ -131,14 +159,10 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.monitor.stop_all();
         self.monitor.alarm.stop();
-        let mut handles = self
-            .threads
-            .handles
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for handle in handles.drain(..) {
+        // A thread that is joined may be making another, so the list is taken piece by piece.
+        while let Some(thread) = self.threads.take_one() {
             // A thread that panicked has said so itself.
-            let _ = handle.join();
+            let _ = thread.join();
         }
     }
 }
@@ -192,6 +216,11 @@ fn first_vcpu(monitor: &Arc<Monitor>, threads: &Threads) -> Result<Vcpu, StartEr
 }
 
 impl Threads {
+    fn take_one(&self) -> Option<JoinHandle<()>> {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.pop()
+    }
+
     fn make_vcpu(&self, monitor: &Monitor, index: u32) -> Result<Vcpu, StartError> {
         let area = monitor.region.area(index);
         monitor
@@ -220,5 +249,10 @@ impl MakeThread for Arc<Threads> {
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         handles.push(handle);
         Ok(())
+    }
+
+    fn keep(&self, thread: JoinHandle<()>) {
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.push(thread);
     }
 }

@@ -3,6 +3,7 @@
 use crate::alarm::Alarm;
 use crate::blob::Blob;
 use crate::clock::Clock;
+use crate::edges::{Edges, pump};
 use crate::end::End;
 use crate::files::Files;
 use crate::requests::Requests;
@@ -10,11 +11,13 @@ use crate::sleep;
 use crate::stats::Counters;
 use crate::streams::Streams;
 use crate::vcpus::Vcpus;
+use crate::watch::Watch;
 use cormus_guest_mem::{Physical, Region, Tables, Windows};
 use cormus_linux_abi::{Errno, SysResult};
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 /// Makes the host thread of a vCPU; the hypercall layer calls it once per vCPU at most.
 pub(crate) trait MakeThread: Send + Sync {
@@ -23,6 +26,9 @@ pub(crate) trait MakeThread: Send + Sync {
     /// # Errors
     /// `EAGAIN` when the host has no more.
     fn make_thread(&self, monitor: &Arc<Monitor>, index: u32) -> SysResult<()>;
+
+    /// Keeps another thread of the machine, which ends when the machine does.
+    fn keep(&self, thread: JoinHandle<()>);
 }
 
 /// One machine.
@@ -35,6 +41,7 @@ pub(crate) struct Monitor {
     pub(crate) files: Files,
     pub(crate) streams: Streams,
     pub(crate) clock: Clock,
+    pub(crate) edges: Edges,
     pub(crate) requests: Requests,
     pub(crate) alarm: Alarm,
     pub(crate) vcpus: Vcpus,
@@ -42,8 +49,7 @@ pub(crate) struct Monitor {
     pub(crate) log_level: u8,
     pub(crate) trace: Option<Mutex<File>>,
     pub(crate) threads: Box<dyn MakeThread>,
-    /// Most bytes that the region's heap may take: the machine's memory.
-    pub(crate) memory_bytes: u64,
+    pub(crate) watch: Watch,
     pub(crate) heap_bytes: AtomicU64,
     stopping: AtomicBool,
     end: Mutex<Option<End>>,
@@ -58,6 +64,7 @@ pub(crate) struct Parts {
     pub(crate) files: Files,
     pub(crate) streams: Streams,
     pub(crate) clock: Clock,
+    pub(crate) edges: Edges,
     pub(crate) log_level: u8,
     pub(crate) trace: Option<File>,
     pub(crate) threads: Box<dyn MakeThread>,
@@ -75,6 +82,7 @@ impl Monitor {
             files: parts.files,
             streams: parts.streams,
             clock: parts.clock,
+            edges: parts.edges,
             requests: Requests::new(),
             alarm: Alarm::default(),
             vcpus: Vcpus::new(),
@@ -82,7 +90,7 @@ impl Monitor {
             log_level: parts.log_level,
             trace: parts.trace.map(Mutex::new),
             threads: parts.threads,
-            memory_bytes: parts.memory_bytes,
+            watch: Watch::new(parts.memory_bytes),
             heap_bytes: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             end: Mutex::new(None),
@@ -113,6 +121,9 @@ impl Monitor {
             self.kick(index);
             self.vcpus.notify(index);
         }
+        self.edges.ring();
+        self.edges.pump.reconsider();
+        self.watch.stop();
     }
 
     /// How the machine ended, if it did.
@@ -126,10 +137,23 @@ impl Monitor {
         self.serve_news();
     }
 
-    /// Kicks one vCPU, which serves the news on its way through the personality: one that sleeps, if there is one.
+    /// Makes one vCPU serve the news: the one that serves the edges returns to the personality for that; or else
+    /// one that sleeps is kicked, or one that runs. Takes no lock, so that signal handlers may call it.
     pub(crate) fn serve_news(&self) {
-        let sleeping = self.vcpus.any_sleeping().map(|(index, _)| index);
-        if let Some(index) = sleeping.or_else(|| self.vcpus.busy().next()) {
+        if pump::current(self).is_some() {
+            self.edges.ring();
+            return;
+        }
+        let sleeping = self.vcpus.any_sleeping();
+        if let Some(index) = sleeping.or_else(|| self.vcpus.first_busy()) {
+            self.kick(index);
+        }
+    }
+
+    /// Makes one vCPU's thread look for signals of the process. Takes no lock, as it is called by their handler.
+    pub(crate) fn serve_signals(&self) {
+        let current = pump::current(self).or_else(|| self.vcpus.any_sleeping());
+        if let Some(index) = current.or_else(|| self.vcpus.first_busy()) {
             self.kick(index);
         }
     }
@@ -147,6 +171,9 @@ impl Monitor {
         kicked.store(1, Ordering::SeqCst);
         self.vcpus.kick(index);
         sleep::wake(kicked, 1);
+        if self.edges.pump.is_vcpu(index) {
+            self.edges.ring();
+        }
     }
 
     /// Host address of a buffer that the guest named, in the caller's window or in the region. The

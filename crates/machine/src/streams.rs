@@ -9,6 +9,7 @@
     reason = "the host reads and writes guest buffers by address"
 )]
 
+use cormus_hypercall::boot::Request;
 use cormus_hypercall::file::stream;
 use cormus_linux_abi::{Errno, SysResult};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -97,6 +98,16 @@ impl Streams {
         Ok(bits)
     }
 
+    /// The descriptor that tells of a stream's readiness, if it is not always ready.
+    pub(crate) fn polled(&self, number: u64) -> Option<BorrowedFd<'_>> {
+        let stream = self.stream(number).ok()?;
+        match &stream.kind {
+            Kind::Closed | Kind::File => None,
+            Kind::Own(own) => Some(own.as_fd()),
+            Kind::Asked => Some(borrow(stream.fd)),
+        }
+    }
+
     /// Columns and rows of the terminal behind the first stream that has one.
     pub(crate) fn terminal_size(&self) -> SysResult {
         let size = self
@@ -105,6 +116,15 @@ impl Streams {
             .find_map(|stream| rustix::termios::tcgetwinsize(borrow(stream.fd)).ok())
             .ok_or(Errno::ENOTTY)?;
         Ok(u64::from(size.ws_col) | u64::from(size.ws_row) << 16)
+    }
+
+    /// The terminal's size as a request.
+    pub(crate) fn size_request(&self) -> Option<Request> {
+        let size = self.terminal_size().ok()?;
+        Some(Request::TerminalSize {
+            columns: (size & 0xffff) as u16,
+            rows: (size >> 16) as u16,
+        })
     }
 
     /// A line of the monitor's own on standard error.
@@ -161,15 +181,6 @@ impl Stream {
                     Err(error) => Err(Errno::new(error.raw_os_error())),
                 }
             }
-        }
-    }
-
-    /// The descriptor that tells of readiness.
-    pub(crate) fn polled(&self) -> Option<BorrowedFd<'_>> {
-        match &self.kind {
-            Kind::Closed | Kind::File => None,
-            Kind::Own(own) => Some(own.as_fd()),
-            Kind::Asked => Some(borrow(self.fd)),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::crash;
 use crate::end::End;
 use crate::monitor::Monitor;
 use crate::operands::Bases;
+use crate::signals;
 use crate::stats::Counters;
 use crate::upcall;
 use cormus_hypercall::PORT;
@@ -140,6 +141,7 @@ impl Runner {
     fn kicked(&mut self) {
         Counters::count(&self.monitor.counters.kicks);
         let monitor = Arc::clone(&self.monitor);
+        signals::collect(&monitor);
         let rip = self.vcpu.registers().rip;
         let place = monitor.blob.place(rip);
         if place == Place::Program {

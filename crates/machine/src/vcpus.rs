@@ -12,7 +12,7 @@ use crate::monitor::Monitor;
 use cormus_hypercall::layout::VCPU_COUNT_MAX;
 use cormus_kvm::interrupt;
 use cormus_linux_abi::{Errno, SysResult};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 #[derive(Debug, Default)]
@@ -20,9 +20,11 @@ struct Slot {
     /// Kernel's number of the thread, 0 for none.
     thread: AtomicI32,
     in_guest: AtomicBool,
+    /// Whether a guest thread runs on the vCPU.
+    busy: AtomicBool,
     kicked: AtomicBool,
-    /// Region address of the word that the vCPU sleeps on, 0 while it does not.
-    sleeping_on: AtomicU64,
+    /// Whether the vCPU sleeps in a call.
+    sleeping: AtomicBool,
     run: Mutex<Run>,
     ready: Condvar,
 }
@@ -30,8 +32,6 @@ struct Slot {
 #[derive(Debug, Default)]
 struct Run {
     has_thread: bool,
-    /// Whether a guest thread runs on the vCPU.
-    busy: bool,
     /// Window in which the next guest thread begins.
     next: Option<u32>,
 }
@@ -66,9 +66,10 @@ impl Vcpus {
         (0..VCPU_COUNT_MAX).filter(|index| self.slot(*index).thread.load(Ordering::SeqCst) != 0)
     }
 
-    /// Indices of all vCPUs on which a guest thread runs or sleeps.
-    pub(crate) fn busy(&self) -> impl Iterator<Item = u32> + '_ {
-        self.with_thread().filter(|index| self.run(*index).busy)
+    /// A vCPU on which a guest thread runs or sleeps. Takes no lock, so that signal handlers may call it.
+    pub(crate) fn first_busy(&self) -> Option<u32> {
+        self.with_thread()
+            .find(|index| self.slot(*index).busy.load(Ordering::SeqCst))
     }
 
     fn run(&self, index: u32) -> MutexGuard<'_, Run> {
@@ -119,7 +120,7 @@ impl Vcpus {
 
     /// Says that vCPU `index` runs no guest thread.
     pub(crate) fn rest(&self, index: u32) {
-        self.run(index).busy = false;
+        self.slot(index).busy.store(false, Ordering::SeqCst);
     }
 
     /// Waits for the next guest thread of vCPU `index`: the window that it begins in, or nothing when the machine ends.
@@ -130,7 +131,7 @@ impl Vcpus {
                 return None;
             }
             if let Some(window) = run.next.take() {
-                run.busy = true;
+                self.slot(index).busy.store(true, Ordering::SeqCst);
                 self.slot(index).kicked.store(false, Ordering::SeqCst);
                 return Some(window);
             }
@@ -174,20 +175,18 @@ impl Vcpus {
         }
     }
 
-    /// Notes what vCPU `index` sleeps on, 0 for nothing.
-    pub(crate) fn set_sleeping(&self, index: u32, word: u64) {
-        self.slot(index).sleeping_on.store(word, Ordering::SeqCst);
+    /// Notes whether vCPU `index` sleeps.
+    pub(crate) fn set_sleeping(&self, index: u32, sleeps: bool) {
+        self.slot(index).sleeping.store(sleeps, Ordering::SeqCst);
     }
 
-    /// What one sleeping vCPU sleeps on, if any does.
-    pub(crate) fn any_sleeping(&self) -> Option<(u32, u64)> {
-        self.with_thread().find_map(|index| {
-            let word = self.slot(index).sleeping_on.load(Ordering::SeqCst);
-            (word != 0).then_some((index, word))
-        })
+    /// A vCPU that sleeps, if one does.
+    pub(crate) fn any_sleeping(&self) -> Option<u32> {
+        self.with_thread()
+            .find(|index| self.slot(*index).sleeping.load(Ordering::SeqCst))
     }
 
-    /// CPU time of vCPU `index`'s thread, in nanoseconds.
+    /// Kernel's number of vCPU `index`'s thread, if it has one.
     pub(crate) fn thread(&self, index: u32) -> Option<i32> {
         let thread = self.slot(index).thread.load(Ordering::SeqCst);
         (thread != 0).then_some(thread)

@@ -4,8 +4,9 @@ use super::{Arguments, Caller};
 use crate::monitor::Monitor;
 use cormus_guest_mem::{Backing, Mapping, Window};
 use cormus_hypercall::Call;
-use cormus_hypercall::map::{MapRequest, REQUEST_COUNT_MAX, kind};
+use cormus_hypercall::map::{MapRequest, REQUEST_COUNT_MAX, kind, protection};
 use cormus_linux_abi::{Errno, SysResult};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// `syscall`.
@@ -14,7 +15,7 @@ const SYSCALL: [u8; 2] = [0x0f, 0x05];
 const CALL: [u8; 2] = [0xff, 0xd0];
 
 pub(super) fn answer(
-    monitor: &Monitor,
+    monitor: &Arc<Monitor>,
     caller: Caller,
     call: Call,
     [a, b, c, d, e]: Arguments,
@@ -27,6 +28,9 @@ pub(super) fn answer(
         Call::Unmap => done(window()?.unmap(b, c)),
         Call::Protect => {
             let protection = u32::try_from(d).map_err(|_| Errno::EINVAL)?;
+            if protection & protection::WRITE != 0 {
+                monitor.watch.mapped(monitor, c);
+            }
             done(window()?.protect(b, c, protection))
         }
         Call::Advise => done(window()?.advise(b, c, d)),
@@ -63,25 +67,26 @@ fn copy(
 }
 
 /// The heap may not take more than the machine's memory; what of it is really used is watched elsewhere.
-fn grow(monitor: &Monitor, len: u64) -> SysResult {
+fn grow(monitor: &Arc<Monitor>, len: u64) -> SysResult {
     let before = monitor.heap_bytes.fetch_add(len, Ordering::SeqCst);
     let give_back = |_: &Errno| {
         monitor.heap_bytes.fetch_sub(len, Ordering::SeqCst);
     };
     if before
         .checked_add(len)
-        .is_none_or(|sum| sum > monitor.memory_bytes)
+        .is_none_or(|sum| sum > monitor.watch.limit())
     {
         give_back(&Errno::ENOMEM);
         return Err(Errno::ENOMEM);
     }
+    monitor.watch.mapped(monitor, len);
     monitor
         .region
         .grow(&monitor.physical, &monitor.tables, len)
         .inspect_err(give_back)
 }
 
-fn map_all(monitor: &Monitor, requests: u64, count: u64) -> SysResult {
+fn map_all(monitor: &Arc<Monitor>, requests: u64, count: u64) -> SysResult {
     if count > REQUEST_COUNT_MAX {
         return Err(Errno::E2BIG);
     }
@@ -103,9 +108,12 @@ fn map_all(monitor: &Monitor, requests: u64, count: u64) -> SysResult {
     Ok(count)
 }
 
-fn map(monitor: &Monitor, request: &MapRequest) -> SysResult<()> {
+fn map(monitor: &Arc<Monitor>, request: &MapRequest) -> SysResult<()> {
     let window = monitor.windows.get(u64::from(request.window))?;
     let (offset, shared) = (request.offset, request.shared != 0);
+    if !shared && request.protection & protection::WRITE != 0 {
+        monitor.watch.mapped(monitor, request.len);
+    }
     let make = |backing| {
         let mapping = Mapping {
             address: request.address,

@@ -3,6 +3,7 @@
 //! Every argument is hostile: numbers are looked up, ranges checked against the window or the region,
 //! and structures copied once and then validated. Nothing here needs KVM.
 
+mod edge;
 mod file;
 mod memory;
 mod other;
@@ -106,7 +107,7 @@ pub(crate) fn answer(
         | Call::EdgeClose
         | Call::EdgeShutdown
         | Call::EdgeFlush
-        | Call::EdgeName => Err(Errno::ENOSYS).into(),
+        | Call::EdgeName => edge::answer(monitor, call, arguments).into(),
         Call::ClockSync
         | Call::Random
         | Call::Log

@@ -1,6 +1,7 @@
 //! Sleeping and waking.
 
 use super::{Arguments, Caller};
+use crate::edges::pump::{self, Pumped};
 use crate::monitor::Monitor;
 use crate::sleep::{self, Woken};
 use cormus_hypercall::Call;
@@ -18,7 +19,12 @@ pub(super) fn answer(
         Call::Wake => {
             let word = monitor.region.word(a)?;
             let count = u32::try_from(b).unwrap_or(u32::MAX);
-            Ok(sleep::wake(word, count))
+            let woken = sleep::wake(word, count);
+            if woken < u64::from(count) && monitor.edges.pump.sleeps_on(a) {
+                monitor.edges.ring();
+                return Ok(woken + 1);
+            }
+            Ok(woken)
         }
         _ => {
             sleep::yield_now();
@@ -52,9 +58,25 @@ fn wait(
                 .ok_or(Errno::ETIMEDOUT)?,
         ),
     };
-    monitor.vcpus.set_sleeping(caller.index, address);
+    if monitor.edges.is_active() {
+        let edges = &monitor.edges;
+        edges.pump.note_served();
+        if edges.flush(&monitor.region, &monitor.requests) {
+            return Ok(0);
+        }
+        let may_sleep = || {
+            sleep::is(word, expected) && kicked.load(Ordering::SeqCst) == 0 && !monitor.stopping()
+        };
+        match pump::sleep_and_serve(monitor, caller.index, address, may_sleep, deadline) {
+            Pumped::Taken => {}
+            _ if kicked.load(Ordering::SeqCst) != 0 => return Err(Errno::EINTR),
+            Pumped::Awake => return Ok(0),
+            Pumped::Deadline => return Err(Errno::ETIMEDOUT),
+        }
+    }
+    monitor.vcpus.set_sleeping(caller.index, true);
     let woken = sleep::wait(word, expected, kicked, deadline);
-    monitor.vcpus.set_sleeping(caller.index, 0);
+    monitor.vcpus.set_sleeping(caller.index, false);
     if kicked.load(Ordering::SeqCst) != 0 {
         return Err(Errno::EINTR);
     }

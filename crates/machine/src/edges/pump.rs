@@ -1,0 +1,219 @@
+//! Who serves the edges.
+//!
+//! A vCPU that sleeps while there are edges serves them from its own thread: waking another thread
+//! costs more than the whole work. One at a time is this *pump*; it waits for events instead of on its
+//! word, and whoever wakes that word, or kicks the vCPU, rings the bell.
+//!
+//! While no vCPU sleeps, or those that do sleep on words alone, the I/O thread serves the edges. It
+//! looks once a millisecond as long as vCPUs serve them too, does nothing then, and acts only if none
+//! did since its last look: then it tells one vCPU that there is news. While a vCPU is the pump and
+//! nothing happens, it sleeps for good, and the pump wakes it on leaving.
+
+use super::EVENT_COUNT;
+use crate::monitor::Monitor;
+use crate::sleep::{self, Woken};
+use rustix::event::{Timespec, epoll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// How long the I/O thread lets data lie while vCPUs run.
+const TICK_NS: u64 = 1_000_000;
+/// The same while nothing has happened for [`CALM_TICKS`].
+const CALM_TICK_NS: u64 = 10_000_000;
+/// Ticks without any event after which a machine is calm.
+const CALM_TICKS: u32 = 100;
+
+/// The state between the pump and those who wake it.
+#[derive(Debug, Default)]
+pub(crate) struct Pump {
+    taken: AtomicBool,
+    /// Region address of the word that the pump's vCPU sleeps on, 0 for none.
+    word: AtomicU64,
+    /// Index of that vCPU plus one.
+    vcpu: AtomicU32,
+    /// Counts times that vCPUs served edges.
+    served: AtomicU32,
+    /// 1 while the I/O thread sleeps for good; it waits on this word.
+    io_asleep: AtomicU32,
+    io_started: AtomicBool,
+}
+
+impl Pump {
+    /// Whether a wake-up of this word concerns the pump.
+    pub(crate) fn sleeps_on(&self, word: u64) -> bool {
+        self.word.load(Ordering::SeqCst) == word
+    }
+
+    /// Whether a kick of this vCPU concerns the pump.
+    pub(crate) fn is_vcpu(&self, index: u32) -> bool {
+        self.vcpu.load(Ordering::SeqCst) == index + 1
+    }
+
+    /// The vCPU that is the pump.
+    fn current(&self) -> Option<u32> {
+        self.vcpu.load(Ordering::SeqCst).checked_sub(1)
+    }
+
+    fn enter(&self, index: u32, word: u64) {
+        self.vcpu.store(index + 1, Ordering::SeqCst);
+        self.word.store(word, Ordering::SeqCst);
+    }
+
+    fn leave(&self) {
+        self.word.store(0, Ordering::SeqCst);
+        self.vcpu.store(0, Ordering::SeqCst);
+        self.taken.store(false, Ordering::SeqCst);
+        self.reconsider();
+    }
+
+    /// Wakes the I/O thread if it sleeps for good.
+    pub(crate) fn reconsider(&self) {
+        if self.io_asleep.load(Ordering::SeqCst) != 0
+            && self.io_asleep.swap(0, Ordering::SeqCst) != 0
+        {
+            sleep::wake(&self.io_asleep, 1);
+        }
+    }
+
+    /// Counts that a vCPU served the edges.
+    pub(crate) fn note_served(&self) {
+        self.served.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How a vCPU slept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pumped {
+    /// Somebody else is the pump.
+    Taken,
+    /// There may be something to do.
+    Awake,
+    /// The deadline passed.
+    Deadline,
+}
+
+/// Serves the edges while vCPU `index` sleeps on a word, until that changes, the vCPU is kicked, there is
+/// news, or the host's clock reaches `deadline_ns`.
+pub(crate) fn sleep_and_serve(
+    monitor: &Monitor,
+    index: u32,
+    word: u64,
+    may_sleep: impl Fn() -> bool,
+    deadline_ns: Option<u64>,
+) -> Pumped {
+    let pump = &monitor.edges.pump;
+    if pump.taken.swap(true, Ordering::SeqCst) {
+        return Pumped::Taken;
+    }
+    pump.enter(index, word);
+    let result = loop {
+        // Looked at after the pump is entered: who changes it later rings the bell.
+        if !may_sleep() {
+            break Pumped::Awake;
+        }
+        let timeout =
+            match deadline_ns.map(|deadline| deadline.saturating_sub(sleep::monotonic_ns())) {
+                Some(0) => break Pumped::Deadline,
+                timeout => timeout,
+            };
+        let (news, rang) = wait_and_serve(monitor, timeout);
+        if news || rang {
+            break Pumped::Awake;
+        }
+    };
+    pump.leave();
+    pump.note_served();
+    result
+}
+
+fn wait_and_serve(monitor: &Monitor, timeout_ns: Option<u64>) -> (bool, bool) {
+    let edges = &monitor.edges;
+    let timeout = timeout_ns.map(|ns| Timespec {
+        tv_sec: (ns / 1_000_000_000).cast_signed(),
+        tv_nsec: (ns % 1_000_000_000).cast_signed(),
+    });
+    let mut buffer = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; EVENT_COUNT];
+    match epoll::wait(&edges.epoll, &mut buffer, timeout.as_ref()) {
+        Ok((events, _)) => edges.serve_events(events, &monitor.region, &monitor.requests),
+        // A signal: look again at what it changed.
+        Err(_) => (false, true),
+    }
+}
+
+/// Sends and receives what can be without sleeping.
+pub(crate) fn flush(monitor: &Monitor) {
+    let edges = &monitor.edges;
+    edges.pump.note_served();
+    edges.flush(&monitor.region, &monitor.requests);
+    wait_and_serve(monitor, Some(0));
+}
+
+/// Starts the I/O thread, unless there is one.
+pub(crate) fn start_io_thread(monitor: &Arc<Monitor>) {
+    if monitor.edges.pump.io_started.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    let theirs = Arc::clone(monitor);
+    let thread = std::thread::Builder::new()
+        .name("edges".to_owned())
+        .stack_size(128 << 10)
+        .spawn(move || io_thread(&theirs));
+    match thread {
+        Ok(thread) => monitor.threads.keep(thread),
+        // The next edge tries again; until then sleeping vCPUs serve.
+        Err(_) => monitor.edges.pump.io_started.store(false, Ordering::SeqCst),
+    }
+}
+
+fn io_thread(monitor: &Monitor) {
+    let edges = &monitor.edges;
+    let pump = &edges.pump;
+    let (mut seen, mut calm) = (pump.served.load(Ordering::Relaxed), 0_u32);
+    while !monitor.stopping() {
+        let served = pump.served.load(Ordering::Relaxed);
+        calm = if served == seen {
+            calm.saturating_add(1)
+        } else {
+            0
+        };
+        let idle = served == seen;
+        seen = served;
+        let tick = if calm > CALM_TICKS {
+            CALM_TICK_NS
+        } else {
+            TICK_NS
+        };
+        if pump.current().is_some() || !edges.is_active() {
+            rest(monitor, (calm <= CALM_TICKS).then_some(tick));
+            continue;
+        }
+        if !idle {
+            rest(monitor, Some(tick));
+            continue;
+        }
+        let flushed = edges.flush(&monitor.region, &monitor.requests);
+        let (news, _) = wait_and_serve(monitor, Some(tick));
+        if news || flushed {
+            calm = 0;
+            monitor.serve_news();
+        }
+    }
+}
+
+/// Sleeps until the pump leaves, something of the world is waited for, or a tick has passed.
+fn rest(monitor: &Monitor, tick_ns: Option<u64>) {
+    static NEVER: AtomicU32 = AtomicU32::new(0);
+    let pump = &monitor.edges.pump;
+    pump.io_asleep.store(1, Ordering::SeqCst);
+    let deadline = tick_ns.map(|tick| sleep::monotonic_ns() + tick);
+    let lonely = pump.current().is_none() && monitor.edges.is_active();
+    if tick_ns.is_some() || !(lonely || monitor.stopping()) {
+        let _: Woken = sleep::wait(&pump.io_asleep, 1, &NEVER, deadline);
+    }
+    pump.io_asleep.store(0, Ordering::SeqCst);
+}
+
+/// The vCPU that serves the edges, if one does.
+pub(crate) fn current(monitor: &Monitor) -> Option<u32> {
+    monitor.edges.pump.current()
+}
