@@ -53,10 +53,12 @@ impl Guest {
         word.load(Ordering::SeqCst)
     }
 
-    /// Waits on a word that does not change until what happens outside wakes it.
-    fn wait(&self) {
-        let word = HEAP + 0x1000;
-        self.call(Call::Wait, [word, 0, 0, 0, 0]).unwrap();
+    /// Serves the edges until something holds.
+    fn until(&self, holds: impl Fn() -> bool) {
+        while !holds() {
+            self.call(Call::EdgeFlush, [0; 5]).unwrap();
+            std::thread::yield_now();
+        }
     }
 }
 
@@ -94,7 +96,7 @@ fn unknown_numbers_and_bad_addresses() {
     );
     check(
         Call::RegionGrow as u64,
-        [u64::MAX & !0x1f_ffff, 0, 0, 0, 0],
+        [!0x1f_ffff, 0, 0, 0, 0],
         Errno::ENOMEM,
     );
 }
@@ -227,9 +229,8 @@ fn a_published_port() {
         Err(Errno::EAGAIN)
     );
     let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    guest.wait();
     let bits = listening + offset_of!(EdgeControl, status) as u64;
-    assert_eq!(guest.word(bits) & status::ACCEPT, status::ACCEPT);
+    guest.until(|| guest.word(bits) & status::ACCEPT != 0);
     let edge = guest
         .call(Call::EdgeAccept, [listener, control, 0, 0, 0])
         .unwrap();
@@ -237,9 +238,7 @@ fn a_published_port() {
     client.write_all(b"question").unwrap();
     let receive = offset_of!(EdgeControl, receive);
     let tail = control + counter(receive, offset_of!(RingCounters, tail));
-    while guest.double_word(tail) < 8 {
-        guest.wait();
-    }
+    guest.until(|| guest.double_word(tail) >= 8);
     let mut bytes = [0; 8];
     guest
         .harness
@@ -293,7 +292,8 @@ fn lying_rings() {
         .call(Call::EdgeListen, [80, 6, listening, 0, 0])
         .unwrap();
     let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    guest.wait();
+    let bits = listening + offset_of!(EdgeControl, status) as u64;
+    guest.until(|| guest.word(bits) & status::ACCEPT != 0);
     let edge = guest
         .call(Call::EdgeAccept, [listener, control, 0, 0, 0])
         .unwrap();
@@ -344,9 +344,7 @@ fn datagrams() {
     client.send_to(b"question", ("127.0.0.1", port)).unwrap();
     let receive = offset_of!(EdgeControl, receive);
     let tail = control + counter(receive, offset_of!(RingCounters, tail));
-    while guest.double_word(tail) == 0 {
-        guest.wait();
-    }
+    guest.until(|| guest.double_word(tail) != 0);
     // The record itself is a valid answer to its sender.
     let mut record = [0; 40];
     assert_eq!(guest.double_word(tail), 40);
@@ -367,4 +365,34 @@ fn datagrams() {
     let mut bytes = [0; 16];
     let (len, _) = client.recv_from(&mut bytes).unwrap();
     assert_eq!(&bytes[..len], b"question");
+}
+
+/// A vCPU that serves the edges while it sleeps is woken by its word and by a kick.
+#[test]
+fn the_pump_is_woken() {
+    let port = local_port();
+    let mut config = Config::new("/x");
+    config.published.push(Publish {
+        host: SocketAddr::from(([127, 0, 0, 1], port)),
+        guest_port: 80,
+        transport: Transport::Tcp,
+    });
+    let guest = Guest::new(&config);
+    let listening = HEAP + 0x10000;
+    guest
+        .call(Call::EdgeListen, [80, 6, listening, 0, 0])
+        .unwrap();
+    let word = HEAP + 0x1000;
+    std::thread::scope(|scope| {
+        let sleeper = scope.spawn(|| {
+            while guest.word(word) == 0 {
+                guest.call(Call::Wait, [word, 0, 0, 0, 0]).unwrap();
+            }
+            guest.call(Call::Wait, [word, 1, 0, 0, 0])
+        });
+        guest.put(word, &1_u32.to_le_bytes());
+        guest.call(Call::Wake, [word, 1, 0, 0, 0]).unwrap();
+        guest.call(Call::VcpuKick, [0; 5]).unwrap();
+        assert_eq!(sleeper.join().unwrap(), Err(Errno::EINTR));
+    });
 }
