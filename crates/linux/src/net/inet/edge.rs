@@ -29,12 +29,12 @@ static POST: SpinLock<()> = SpinLock::new(());
 static LAST_FLUSH_NS: AtomicU64 = AtomicU64::new(0);
 
 /// A control block with its rings.
-struct Block {
-    address: u64,
+pub(super) struct Block {
+    pub(super) address: u64,
 }
 
 impl Block {
-    fn new() -> SysResult<Block> {
+    pub(super) fn new() -> SysResult<Block> {
         let address = frames::allocate(FRAME_COUNT)?;
         // SAFETY: the frames were just allocated to us; the head page is all that must be zero.
         unsafe {
@@ -45,12 +45,12 @@ impl Block {
         Ok(Block { address })
     }
 
-    fn control(&self) -> &EdgeControl {
+    pub(super) fn control(&self) -> &EdgeControl {
         // SAFETY: the block was zeroed, which is a valid `EdgeControl` of atomics, and lives as long as `self`.
         unsafe { &*platform().region(self.address).cast::<EdgeControl>() }
     }
 
-    fn receive(&self) -> RingView<'_> {
+    pub(super) fn receive(&self) -> RingView<'_> {
         let counters = &self.control().receive;
         RingView {
             head: &counters.head,
@@ -60,7 +60,7 @@ impl Block {
         }
     }
 
-    fn transmit(&self) -> RingView<'_> {
+    pub(super) fn transmit(&self) -> RingView<'_> {
         let counters = &self.control().transmit;
         let buffer = self.address + PAGE_SIZE + RING_SIZE;
         RingView {
@@ -73,6 +73,17 @@ impl Block {
 
     fn status(&self) -> u32 {
         self.control().status.load(Ordering::Acquire)
+    }
+
+    /// Puts the edge with this block on the dirty list, once.
+    pub(super) fn post(&self, number: u32) {
+        if self.control().posted.swap(1, Ordering::SeqCst) == 0 {
+            let _guard = POST.lock();
+            let dirty = &platform().board().dirty;
+            let tail = dirty.tail.load(Ordering::Relaxed);
+            dirty.slots[tail as usize % BOARD_SLOTS].store(number, Ordering::Relaxed);
+            dirty.tail.store(tail.wrapping_add(1), Ordering::Release);
+        }
     }
 }
 
@@ -209,14 +220,7 @@ impl EdgeEnd {
 
     /// Puts the edge on the dirty list, once.
     fn post(&self) {
-        if self.block.control().posted.swap(1, Ordering::SeqCst) == 0 {
-            let guard = POST.lock();
-            let dirty = &platform().board().dirty;
-            let tail = dirty.tail.load(Ordering::Relaxed);
-            dirty.slots[tail as usize % BOARD_SLOTS].store(self.number, Ordering::Relaxed);
-            dirty.tail.store(tail.wrapping_add(1), Ordering::Release);
-            drop(guard);
-        }
+        self.block.post(self.number);
     }
 
     /// Sends at once if nobody has flushed for a while: a busy loop of requests flushes when it sleeps.

@@ -1,5 +1,6 @@
 //! Internet sockets. Connections between programs of the machine never leave it; published ports and outbound connections are edges.
 
+mod datagram;
 mod edge;
 mod ports;
 mod tcp;

@@ -1,5 +1,6 @@
-//! UDP sockets inside the machine.
+//! UDP sockets: to one another inside the machine, to the world through datagram edges.
 
+use super::datagram::{Arrivals, DatagramEdge};
 use super::ports::{Bindable, Claim};
 use crate::fs::Events;
 use crate::io::{Dst, Src};
@@ -16,6 +17,10 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
+/// Protocol number.
+const PROTOCOL: u8 = 17;
+/// Most edges of one socket: outside addresses that it hears of at the same time.
+const EDGES_MAX: usize = 32;
 /// Largest datagram over IPv4.
 const DATAGRAM_MAX: usize = 65_507;
 
@@ -26,10 +31,11 @@ pub(in crate::net) struct UdpSocket {
     v6: bool,
     queue: Arc<WaitQueue>,
     inbox: Arc<Inbox>,
+    arrivals: Arc<Arrivals>,
+    /// Edges to the world, the one used last at the end.
+    edges: SpinLock<Vec<Arc<DatagramEdge>>>,
     local: SpinLock<Option<InetAddress>>,
     peer: SpinLock<Option<InetAddress>>,
-    /// An error that a datagram sent earlier came back with.
-    error: AtomicI32,
     write_ended: AtomicBool,
     reuse_address: AtomicBool,
     reuse_port: AtomicBool,
@@ -40,15 +46,22 @@ impl UdpSocket {
     /// A fresh socket of AF_INET or, with `v6`, AF_INET6.
     pub(in crate::net) fn new(kernel: &'static Kernel, v6: bool) -> Arc<UdpSocket> {
         let queue = Arc::new(WaitQueue::new());
+        let inbox = Inbox::new(queue.clone());
+        let arrivals = Arc::new(Arrivals {
+            inbox: inbox.clone(),
+            v6,
+            error: AtomicI32::new(0),
+        });
         Arc::new_cyclic(|me| UdpSocket {
             kernel,
             me: me.clone(),
             v6,
-            inbox: Inbox::new(queue.clone()),
+            inbox,
+            arrivals,
+            edges: SpinLock::new(Vec::new()),
             queue,
             local: SpinLock::new(None),
             peer: SpinLock::new(None),
-            error: AtomicI32::new(0),
             write_ended: AtomicBool::new(false),
             reuse_address: AtomicBool::new(false),
             reuse_port: AtomicBool::new(false),
@@ -63,8 +76,38 @@ impl UdpSocket {
             reuse_address: self.reuse_address.load(Ordering::Relaxed),
             reuse_port: self.reuse_port.load(Ordering::Relaxed),
         };
-        *self.local.lock() = Some(self.kernel.inet.udp.bind(claim, self.me.clone())?);
+        let local = self.kernel.inet.udp.bind(claim, self.me.clone())?;
+        *self.local.lock() = Some(local);
+        let mut published = self.kernel.config.published.iter();
+        if published.any(|port| port.guest_port == local.port && port.protocol == PROTOCOL) {
+            // A second socket of the port (SO_REUSEPORT) finds the edge taken and serves the machine's inside only.
+            let edge = DatagramEdge::listen(local.port, self.arrivals.clone()).ok();
+            self.edges.lock().extend(edge);
+        }
         Ok(())
+    }
+
+    /// The edge that a datagram to an outside address goes through.
+    fn edge_to(&self, to: &InetAddress) -> SysResult<Arc<DatagramEdge>> {
+        {
+            let mut edges = self.edges.lock();
+            let fits = |edge: &Arc<DatagramEdge>| edge.peer().is_none_or(|peer| peer == *to);
+            if let Some(index) = edges.iter().position(fits) {
+                let edge = edges.remove(index);
+                edges.push(edge.clone());
+                return Ok(edge);
+            }
+        }
+        if !self.kernel.config.outbound {
+            return Err(Errno::ENETUNREACH);
+        }
+        let edge = DatagramEdge::connect(*to, self.arrivals.clone())?;
+        let mut edges = self.edges.lock();
+        edges.push(edge.clone());
+        let oldest = (edges.len() > EDGES_MAX).then(|| edges.remove(0));
+        drop(edges);
+        drop(oldest);
+        Ok(edge)
     }
 
     /// A socket that sends without being bound gets a port, and loopback as its address when it is connected.
@@ -80,7 +123,7 @@ impl UdpSocket {
     }
 
     fn pending_error(&self) -> SysResult<()> {
-        match self.error.swap(0, Ordering::Relaxed) {
+        match self.arrivals.error.swap(0, Ordering::Relaxed) {
             0 => Ok(()),
             number => Err(Errno::new(number)),
         }
@@ -121,7 +164,14 @@ impl SocketOps for UdpSocket {
         }
         let mut to = InetAddress::parse(raw, self.v6)?;
         if !to.is_local() {
-            return Err(Errno::ENETUNREACH);
+            let edge = self.edge_to(&to)?;
+            let outside = edge.local().unwrap_or_else(|_| InetAddress::any(to.v6, 0));
+            let port = self
+                .ensure_local(&InetAddress::any(self.v6, 0), false)?
+                .port;
+            *self.local.lock() = Some(InetAddress { port, ..outside });
+            *self.peer.lock() = Some(to);
+            return Ok(());
         }
         if to.is_any() {
             to = InetAddress::loopback(to.v6, to.port);
@@ -151,7 +201,11 @@ impl SocketOps for UdpSocket {
             return Err(Errno::EINVAL);
         }
         if !to.is_local() {
-            return Err(Errno::ENETUNREACH);
+            self.ensure_local(&InetAddress::any(self.v6, 0), false)?;
+            let edge = self.edge_to(&to)?;
+            let data = take_message(src, DATAGRAM_MAX)?;
+            edge.send(&to, &data)?;
+            return Ok(data.len());
         }
         if to.is_any() {
             to = InetAddress::loopback(to.v6, to.port);
@@ -175,7 +229,8 @@ impl SocketOps for UdpSocket {
             }
             // Only a connected socket hears of the refusal, at its next call.
             None if self.peer.lock().is_some() => {
-                self.error
+                self.arrivals
+                    .error
                     .store(Errno::ECONNREFUSED.number(), Ordering::Relaxed);
                 self.queue.notify();
             }
@@ -223,7 +278,7 @@ impl SocketOps for UdpSocket {
         if self.inbox.has_messages() || self.inbox.ended() {
             events |= Events::IN | Events::RDNORM;
         }
-        if self.error.load(Ordering::Relaxed) != 0 {
+        if self.arrivals.error.load(Ordering::Relaxed) != 0 {
             events |= Events::ERR | Events::IN;
         }
         events
@@ -259,6 +314,8 @@ impl SocketOps for UdpSocket {
         if let Some(local) = self.local.lock().take() {
             self.kernel.inet.udp.release(local.port, &self.me);
         }
+        let edges = core::mem::take(&mut *self.edges.lock());
+        drop(edges);
         self.inbox.end();
         self.inbox.clear();
     }
