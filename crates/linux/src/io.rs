@@ -296,6 +296,14 @@ impl<'a> Src<'a> {
         self.cursor.rewind(len);
     }
 
+    /// Leaves at most `len` bytes to be taken.
+    pub fn truncate(&mut self, mut len: u64) {
+        for segment in &mut self.cursor.segments[self.cursor.first..] {
+            segment.len = segment.len.min(len);
+            len -= segment.len;
+        }
+    }
+
     /// Fills `buffer`; how many bytes, less than asked when there are no more or they fault after the first.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use super::shared::{SharedMemory, ZeroDevice};
 use super::space::{NewMap, Place};
 use super::vma::{Backing, Label, VmaFlags};
 use crate::fs::OpenFlags;
+use crate::fs::memfd::seal;
 use crate::syscall::{Context, Entry, full, partial};
 use crate::{Errno, SysResult};
 use cormus_linux_abi::raw::general as nr;
@@ -161,7 +162,16 @@ fn file_backing(
     if !flags.readable() || (shared && writes && !flags.writable()) {
         return Err(Errno::EACCES);
     }
-    let may = if shared && !flags.writable() {
+    // F_SEAL_WRITE and F_SEAL_FUTURE_WRITE: no new way to write through a mapping.
+    let sealed = shared
+        && file
+            .ops
+            .seals()
+            .is_ok_and(|seals| seals & (seal::WRITE | seal::FUTURE_WRITE) != 0);
+    if sealed && writes {
+        return Err(Errno::EPERM);
+    }
+    let may = if sealed || shared && !flags.writable() {
         nr::PROT_READ | nr::PROT_EXEC
     } else {
         7

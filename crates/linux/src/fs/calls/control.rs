@@ -1,5 +1,6 @@
 //! fcntl, flock, ioctl.
 
+use super::io::position_of;
 use super::{descriptor_limit, usable_file};
 use crate::fs::locks::{self, Owner, Record};
 use crate::fs::{File, NodeKind, OpenFlags, file::SETTABLE, open::owns};
@@ -123,7 +124,7 @@ fn decode(words: &FlockWords, file: &Arc<File>, owner: Owner) -> SysResult<(Reco
     let whence = (words[0] >> 16) as u16;
     let base = match whence {
         0 => 0,
-        1 => *file.position.lock(),
+        1 => position_of(file)?,
         2 => file.ops.inode().ok_or(Errno::EINVAL)?.attr()?.size,
         _ => return Err(Errno::EINVAL),
     };
@@ -316,7 +317,7 @@ fn sys_ioctl(context: &mut Context<'_>) -> SysResult {
     let size = || Ok(file.ops.inode().ok_or(Errno::EBADF)?.attr()?.size);
     match command {
         FIONREAD => {
-            let left = size()?.saturating_sub(*file.position.lock());
+            let left = size()?.saturating_sub(position_of(&file)?);
             user::write(argument, &(left.min(i32::MAX as u64) as i32))?;
             Ok(0)
         }

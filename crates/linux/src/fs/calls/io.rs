@@ -1,10 +1,12 @@
 //! read, write and lseek in all their forms.
 
 use super::usable_file;
-use crate::fs::{File, notify};
+use crate::fs::{File, NodeKind, OpenFlags, notify};
 use crate::io::{Dst, Src};
+use crate::signal::file_too_big;
 use crate::syscall::{Context, Entry, full, partial};
 use crate::task::Task;
+use crate::task::limits::RLIMIT_FSIZE;
 use crate::{Errno, SysResult};
 use cormus_linux_abi::raw::general as nr;
 
@@ -48,6 +50,7 @@ pub(crate) fn read_on(file: &File, task: &Task, dst: &mut Dst<'_>) -> SysResult<
         return Ok(read);
     }
     let mut position = file.position.lock();
+    *position = settle(file, *position)?;
     let read = file.ops.read(file, task, dst, *position)?;
     tell_read(file, read);
     *position = position.saturating_add(read as u64);
@@ -77,14 +80,58 @@ fn write_bounded(
     src: &mut Src<'_>,
     offset: u64,
 ) -> SysResult<(usize, u64)> {
+    let appends = file.flags().contains(OpenFlags::APPEND);
+    limit_size(file, task, src, (!appends).then_some(offset))?;
     let written = file.ops.write(file, task, src, offset)?;
     tell_written(file, written);
-    let end = if file.flags().contains(crate::fs::OpenFlags::APPEND) {
-        file.ops.inode().ok_or(Errno::EIO)?.attr()?.size
+    let end = if appends {
+        AT_END
     } else {
         offset.saturating_add(written as u64)
     };
     Ok((written, end))
+}
+
+/// A position that means the file's end, wherever that is when somebody asks: what appending leaves.
+const AT_END: u64 = u64::MAX;
+
+/// What a position stands for now.
+fn settle(file: &File, position: u64) -> SysResult {
+    const SEEK_END: u32 = 2;
+    if position == AT_END {
+        file.ops.seek(file, 0, SEEK_END)
+    } else {
+        Ok(position)
+    }
+}
+
+/// The file's position, for calls that do not move it.
+pub(crate) fn position_of(file: &File) -> SysResult {
+    let position = *file.position.lock();
+    settle(file, position)
+}
+
+/// Applies RLIMIT_FSIZE to a write of a regular file at an offset, or at the end for `None`.
+fn limit_size(file: &File, task: &Task, src: &mut Src<'_>, offset: Option<u64>) -> SysResult<()> {
+    let limit = task.process.limit(RLIMIT_FSIZE);
+    if limit == u64::MAX || src.remaining() == 0 {
+        return Ok(());
+    }
+    let Some(inode) = file.ops.inode() else {
+        return Ok(());
+    };
+    if inode.kind() != NodeKind::Regular {
+        return Ok(());
+    }
+    let start = match offset {
+        Some(offset) => offset,
+        None => inode.attr()?.size,
+    };
+    if start >= limit {
+        return Err(file_too_big(task));
+    }
+    src.truncate(limit - start);
+    Ok(())
 }
 
 /// An offset as pread(2) and its kin take it.
@@ -126,6 +173,7 @@ pub(crate) fn write_at(
     if !file.flags().writable() {
         return Err(Errno::EBADF);
     }
+    limit_size(file, task, src, Some(offset))?;
     let written = file.ops.write(file, task, src, offset)?;
     tell_written(file, written);
     Ok(written)
@@ -224,7 +272,7 @@ fn sys_lseek(context: &mut Context<'_>) -> SysResult {
     let mut position = file.position.lock();
     let target = match whence {
         0 => u64::try_from(offset).map_err(|_| Errno::EINVAL)?,
-        1 => position
+        1 => settle(&file, *position)?
             .checked_add_signed(offset)
             .filter(|&at| i64::try_from(at).is_ok())
             .ok_or(Errno::EINVAL)?,

@@ -2,6 +2,7 @@
 
 use super::stat::{AT_EMPTY_PATH, walk_flags};
 use crate::fs::dentry::Dentry;
+use crate::fs::inode::check_access;
 use crate::fs::open::{
     check_writable_mount, create_at, create_node, may_change_names, new_node, owns,
 };
@@ -201,6 +202,7 @@ fn make_link(context: &Context<'_>, pair: &Pair, flags: u32) -> SysResult {
     if target.inode.kind() == NodeKind::Directory {
         return Err(Errno::EPERM);
     }
+    check_link_source(task, &target)?;
     let vfs = &task.kernel.vfs;
     let _names = vfs.names.lock();
     if parent.directory.dentry.is_gone() {
@@ -215,6 +217,24 @@ fn make_link(context: &Context<'_>, pair: &Pair, flags: u32) -> SysResult {
         .added(name, target.inode.clone(), &vfs.cache);
     notify::linked(&parent.directory, name, &target.inode);
     Ok(0)
+}
+
+/// As with the sysctl fs.protected_hardlinks: nobody links what is neither theirs nor a plain file that they may read and write.
+fn check_link_source(task: &Task, target: &Path) -> SysResult<()> {
+    let credentials = task.credentials();
+    if credentials.capable(CAP_FOWNER) {
+        return Ok(());
+    }
+    let attr = target.inode.attr()?;
+    let harmless = target.inode.kind() == NodeKind::Regular
+        && attr.mode & 0o4000 == 0
+        && attr.mode & 0o2010 != 0o2010
+        && check_access(&attr, &credentials, 6).is_ok();
+    if harmless || owns(&attr, &credentials) {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
 }
 
 fn sys_link(context: &mut Context<'_>) -> SysResult {

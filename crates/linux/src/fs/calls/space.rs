@@ -5,7 +5,9 @@ use crate::fs::inode::check_access;
 use crate::fs::open::check_writable_mount;
 use crate::fs::walk::{self, AT_FDCWD};
 use crate::fs::{NodeKind, SetAttr, WalkFlags, notify};
+use crate::signal::file_too_big;
 use crate::syscall::{Context, Entry, full, partial};
+use crate::task::limits::RLIMIT_FSIZE;
 use crate::{Errno, SysResult, user};
 use cormus_linux_abi::raw::general as nr;
 
@@ -54,6 +56,9 @@ fn sys_truncate(context: &mut Context<'_>) -> SysResult {
     let attr = place.inode.attr()?;
     check_access(&attr, &task.credentials(), 2)?;
     check_writable_mount(&place)?;
+    if len > task.process.limit(RLIMIT_FSIZE) {
+        return Err(file_too_big(task));
+    }
     let keeps = crate::fs::special::keeps_set_id(task);
     place.inode.set_attr(&size_change(len, keeps, attr.mode))?;
     notify::on(&place, notify::mask::MODIFY);
@@ -66,6 +71,9 @@ fn sys_ftruncate(context: &mut Context<'_>) -> SysResult {
     let inode = file.ops.inode().ok_or(Errno::EINVAL)?;
     if !file.flags().writable() || inode.kind() != NodeKind::Regular {
         return Err(Errno::EINVAL);
+    }
+    if len > context.task.process.limit(RLIMIT_FSIZE) {
+        return Err(file_too_big(context.task));
     }
     file.ops.resize(&file, len)?;
     let mode = inode.attr()?.mode;

@@ -1,6 +1,6 @@
 //! From file to file without the program's memory: sendfile, copy_file_range.
 
-use super::io::{read_at, read_on, write_at, write_on};
+use super::io::{position_of, read_at, read_on, write_at, write_on};
 use super::usable_file;
 use crate::fs::{File, NodeKind, OpenFlags, dentry::inode_key};
 use crate::io::{Dst, Src};
@@ -178,8 +178,11 @@ fn sys_copy_file_range(context: &mut Context<'_>) -> SysResult {
     }
     let len = context.arg(4).min(TRANSFER_MAX);
     if inode_key(&one) == inode_key(&other) {
-        let start = |end: &End<'_>| end.offset.unwrap_or_else(|| *end.file.position.lock());
-        let (from, to) = (start(&from), start(&to));
+        let start = |end: &End<'_>| match end.offset {
+            Some(offset) => Ok(offset),
+            None => position_of(end.file),
+        };
+        let (from, to) = (start(&from)?, start(&to)?);
         if from < to.saturating_add(len) && to < from.saturating_add(len) {
             return Err(Errno::EINVAL);
         }
