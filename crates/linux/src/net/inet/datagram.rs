@@ -39,6 +39,8 @@ pub(super) struct DatagramEdge {
     arrivals: Arc<Arrivals>,
     /// Address that all datagrams go to; `None` for a published port.
     peer: Option<InetAddress>,
+    /// Address that answers seem to come from, where it is not the peer's.
+    alias: Option<InetAddress>,
     /// Held while records are taken out, which any vCPU may begin.
     receiving: SpinLock<()>,
     sending: Mutex<()>,
@@ -65,20 +67,21 @@ impl DatagramEdge {
     pub(super) fn listen(port: u16, arrivals: Arc<Arrivals>) -> SysResult<Arc<DatagramEdge>> {
         let block = Block::new()?;
         let number = host::edge_listen(port, UDP, block.address)?;
-        Ok(Self::attach(number, block, arrivals, None))
+        Ok(Self::attach(number, block, arrivals, None, None))
     }
 
-    /// An edge towards one outside address.
+    /// An edge towards one outside address, which the program knows as `alias` if that is given.
     ///
     /// # Errors
     /// What the monitor's policy or the host says.
     pub(super) fn connect(
         to: InetAddress,
+        alias: Option<InetAddress>,
         arrivals: Arc<Arrivals>,
     ) -> SysResult<Arc<DatagramEdge>> {
         let block = Block::new()?;
         let number = host::edge_connect(&to.to_edge(), UDP, block.address)?;
-        Ok(Self::attach(number, block, arrivals, Some(to)))
+        Ok(Self::attach(number, block, arrivals, Some(to), alias))
     }
 
     fn attach(
@@ -86,12 +89,14 @@ impl DatagramEdge {
         block: Block,
         arrivals: Arc<Arrivals>,
         peer: Option<InetAddress>,
+        alias: Option<InetAddress>,
     ) -> Arc<DatagramEdge> {
         let edge = Arc::new(DatagramEdge {
             number,
             block,
             arrivals,
             peer,
+            alias,
             receiving: SpinLock::new(()),
             sending: Mutex::new(()),
         });
@@ -102,9 +107,9 @@ impl DatagramEdge {
         edge
     }
 
-    /// The address that it is for.
-    pub(super) fn peer(&self) -> Option<InetAddress> {
-        self.peer
+    /// Whether datagrams to `to`, with answers that seem to come from `alias`, go through it.
+    pub(super) fn leads_to(&self, to: &InetAddress, alias: Option<InetAddress>) -> bool {
+        self.alias == alias && self.peer.is_none_or(|peer| peer == *to)
     }
 
     /// This side's address on the host.
@@ -173,7 +178,7 @@ impl DatagramEdge {
         view.discard(skip + HEADER + padded);
         whole.then(|| Message {
             data,
-            from: from.format(self.arrivals.v6),
+            from: self.alias.unwrap_or(from).format(self.arrivals.v6),
             control: Control::default(),
         })
     }

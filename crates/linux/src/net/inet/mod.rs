@@ -3,6 +3,7 @@
 mod datagram;
 mod edge;
 mod ports;
+mod resolver;
 mod tcp;
 mod udp;
 

@@ -2,6 +2,7 @@
 
 use super::datagram::{Arrivals, DatagramEdge};
 use super::ports::{Bindable, Claim};
+use super::resolver;
 use crate::fs::Events;
 use crate::io::{Dst, Src};
 use crate::kernel::Kernel;
@@ -87,12 +88,16 @@ impl UdpSocket {
         Ok(())
     }
 
-    /// The edge that a datagram to an outside address goes through.
-    fn edge_to(&self, to: &InetAddress) -> SysResult<Arc<DatagramEdge>> {
+    /// The edge that a datagram to an outside address goes through; answers seem to come from `alias`, if that is given.
+    fn edge_to(
+        &self,
+        to: &InetAddress,
+        alias: Option<InetAddress>,
+    ) -> SysResult<Arc<DatagramEdge>> {
         {
             let mut edges = self.edges.lock();
-            let fits = |edge: &Arc<DatagramEdge>| edge.peer().is_none_or(|peer| peer == *to);
-            if let Some(index) = edges.iter().position(fits) {
+            let found = edges.iter().position(|edge| edge.leads_to(to, alias));
+            if let Some(index) = found {
                 let edge = edges.remove(index);
                 edges.push(edge.clone());
                 return Ok(edge);
@@ -101,7 +106,7 @@ impl UdpSocket {
         if !self.kernel.config.outbound {
             return Err(Errno::ENETUNREACH);
         }
-        let edge = DatagramEdge::connect(*to, self.arrivals.clone())?;
+        let edge = DatagramEdge::connect(*to, alias, self.arrivals.clone())?;
         let mut edges = self.edges.lock();
         edges.push(edge.clone());
         let oldest = (edges.len() > EDGES_MAX).then(|| edges.remove(0));
@@ -120,6 +125,39 @@ impl UdpSocket {
             })?;
         }
         Ok(self.local.lock().unwrap_or_default())
+    }
+
+    /// Sends a datagram to an outside address. One that asks for the machine's own name is answered here.
+    fn send_out(&self, to: &InetAddress, data: &[u8]) -> SysResult<()> {
+        if to.port == resolver::PORT
+            && let Some(reply) = resolver::answer(self.kernel, data)
+        {
+            self.arrive(to, reply);
+            return Ok(());
+        }
+        self.edge_to(to, None)?.send(to, data)
+    }
+
+    /// Has the machine's own resolver at the loopback address `at` answer a query.
+    fn ask_resolver(&self, at: &InetAddress, query: &[u8]) -> SysResult<()> {
+        if let Some(reply) = resolver::answer(self.kernel, query) {
+            self.arrive(at, reply);
+        } else if let Some(server) = resolver::server(self.kernel) {
+            return self.edge_to(&server, Some(*at))?.send(&server, query);
+        } else if let Some(reply) = resolver::refuse(query) {
+            self.arrive(at, reply);
+        }
+        Ok(())
+    }
+
+    /// Puts a datagram into the socket's own inbox.
+    fn arrive(&self, from: &InetAddress, data: Vec<u8>) {
+        let message = Message {
+            data,
+            from: from.format(self.v6),
+            control: Control::default(),
+        };
+        let _ = self.inbox.push(message, &self.queue);
     }
 
     fn pending_error(&self) -> SysResult<()> {
@@ -164,8 +202,11 @@ impl SocketOps for UdpSocket {
         }
         let mut to = InetAddress::parse(raw, self.v6)?;
         if !to.is_local() {
-            let edge = self.edge_to(&to)?;
-            let outside = edge.local().unwrap_or_else(|_| InetAddress::any(to.v6, 0));
+            // Name servers are asked for names of ours too, so that no edge is needed for them yet.
+            let outside = match to.port {
+                resolver::PORT => InetAddress::any(to.v6, 0),
+                _ => self.edge_to(&to, None)?.local().unwrap_or_default(),
+            };
             let port = self
                 .ensure_local(&InetAddress::any(self.v6, 0), false)?
                 .port;
@@ -202,9 +243,8 @@ impl SocketOps for UdpSocket {
         }
         if !to.is_local() {
             self.ensure_local(&InetAddress::any(self.v6, 0), false)?;
-            let edge = self.edge_to(&to)?;
             let data = take_message(src, DATAGRAM_MAX)?;
-            edge.send(&to, &data)?;
+            self.send_out(&to, &data)?;
             return Ok(data.len());
         }
         if to.is_any() {
@@ -226,6 +266,9 @@ impl SocketOps for UdpSocket {
                 };
                 // A full queue drops the datagram, as UDP may.
                 let _ = receiver.inbox.push(message, &self.queue);
+            }
+            None if to.port == resolver::PORT && receivers.is_empty() => {
+                self.ask_resolver(&to, &data)?;
             }
             // Only a connected socket hears of the refusal, at its next call.
             None if self.peer.lock().is_some() => {

@@ -1,0 +1,200 @@
+//! The machine's own name service, on port 53 of loopback addresses where no program serves, such as 127.0.0.11.
+//!
+//! It knows the machine's name and `localhost`; other questions go to the name servers that the configuration names, or are refused.
+//! A question for the machine's own name is answered here also when it is sent to a server outside, since no other server knows it.
+
+use crate::kernel::Kernel;
+use crate::net::address::{InetAddress, MACHINE_ADDRESS};
+use alloc::vec::Vec;
+
+/// Port of name service.
+pub(super) const PORT: u16 = 53;
+/// Bytes of a message's header.
+const HEADER_LEN: usize = 12;
+/// Longest name that is looked at.
+const NAME_MAX: usize = 255;
+/// Types of records.
+const A: u16 = 1;
+const AAAA: u16 = 28;
+const ANY: u16 = 255;
+/// Class of the internet.
+const INTERNET: u16 = 1;
+/// Seconds that an answer may be kept.
+const LIFETIME_S: u32 = 60;
+/// Response codes.
+const REFUSED: u8 = 5;
+/// Flag of a reply, in the third byte; "recursion available" in the fourth.
+const REPLY: u8 = 0x80;
+const RECURSIVE: u8 = 0x80;
+
+/// One question, the only one of a message.
+struct Question {
+    /// Lower-case labels, joined by dots.
+    name: Vec<u8>,
+    kind: u16,
+    /// Where it ends in the message.
+    end: usize,
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
+}
+
+/// Reads a query; `None` if it is none, or not one of a single plain question.
+fn parse(query: &[u8]) -> Option<Question> {
+    let plain = query.get(2)? & REPLY == 0 && half(query, 4)? == 1;
+    if !plain {
+        return None;
+    }
+    let mut name = Vec::new();
+    let mut at = HEADER_LEN;
+    loop {
+        let len = usize::from(*query.get(at)?);
+        at += 1;
+        if len == 0 {
+            break;
+        }
+        // A compressed name has no place in a question.
+        if len > 63 || name.len() > NAME_MAX {
+            return None;
+        }
+        if !name.is_empty() {
+            name.push(b'.');
+        }
+        name.extend(query.get(at..at + len)?.to_ascii_lowercase());
+        at += len;
+    }
+    let (kind, class) = (half(query, at)?, half(query, at + 2)?);
+    (class == INTERNET).then_some(Question {
+        name,
+        kind,
+        end: at + 4,
+    })
+}
+
+/// A reply to `query`, whose question ends at `end`, with one record or none.
+fn reply(query: &[u8], end: usize, code: u8, record: Option<(u16, &[u8])>) -> Vec<u8> {
+    let mut out = query[..end].to_vec();
+    out[2] |= REPLY;
+    out[3] = RECURSIVE | code;
+    // Answers, authorities, additional records.
+    out[6..HEADER_LEN].fill(0);
+    if let Some((kind, data)) = record {
+        out[7] = 1;
+        // The name is that of the question.
+        out.extend([0xc0, HEADER_LEN as u8]);
+        out.extend(kind.to_be_bytes());
+        out.extend(INTERNET.to_be_bytes());
+        out.extend(LIFETIME_S.to_be_bytes());
+        out.extend((data.len() as u16).to_be_bytes());
+        out.extend(data);
+    }
+    out
+}
+
+/// The machine's answer to a query about itself; `None` if the query is about something else.
+pub(super) fn answer(kernel: &Kernel, query: &[u8]) -> Option<Vec<u8>> {
+    let hostname = kernel.hostname.lock().to_ascii_lowercase();
+    let world = kernel.config.outbound || !kernel.config.published.is_empty();
+    let own = if world {
+        MACHINE_ADDRESS
+    } else {
+        [127, 0, 1, 1]
+    };
+    about(&hostname, own, query)
+}
+
+fn about(hostname: &[u8], own: [u8; 4], query: &[u8]) -> Option<Vec<u8>> {
+    let question = parse(query)?;
+    let local = question.name == b"localhost" || question.name.ends_with(b".localhost");
+    if !local && (hostname.is_empty() || question.name != hostname) {
+        return None;
+    }
+    let v4 = if local { [127, 0, 0, 1] } else { own };
+    let v6 = InetAddress::loopback(true, 0).bytes;
+    let record: Option<(u16, &[u8])> = match question.kind {
+        A | ANY => Some((A, &v4)),
+        AAAA if local => Some((AAAA, &v6)),
+        _ => None,
+    };
+    Some(reply(query, question.end, 0, record))
+}
+
+/// The refusal of a query that nobody is there to answer.
+pub(super) fn refuse(query: &[u8]) -> Option<Vec<u8>> {
+    let question = parse(query)?;
+    Some(reply(query, question.end, REFUSED, None))
+}
+
+/// The first name server of the configuration that is not inside the machine.
+pub(super) fn server(kernel: &Kernel) -> Option<InetAddress> {
+    if !kernel.config.outbound {
+        return None;
+    }
+    kernel.config.resolvers.iter().find_map(|text| {
+        let address: core::net::IpAddr = text.parse().ok()?;
+        let mut server = InetAddress::any(address.is_ipv6(), PORT);
+        match address {
+            core::net::IpAddr::V4(plain) => server.bytes[..4].copy_from_slice(&plain.octets()),
+            core::net::IpAddr::V6(plain) => server.bytes = plain.octets(),
+        }
+        Some(server)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(name: &str, kind: u16) -> Vec<u8> {
+        let mut bytes = alloc::vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        for label in name.split('.') {
+            bytes.push(label.len() as u8);
+            bytes.extend(label.as_bytes());
+        }
+        bytes.push(0);
+        bytes.extend(kind.to_be_bytes());
+        bytes.extend(INTERNET.to_be_bytes());
+        bytes
+    }
+
+    /// Code, number of answers and the last bytes of the reply.
+    fn check(name: &str, kind: u16, expect: Option<(u8, u8, &[u8])>) {
+        let reply = about(b"box", [10, 1, 2, 3], &query(name, kind));
+        let found = reply.as_ref().map(|bytes| (bytes[3] & 15, bytes[7], bytes));
+        match (found, expect) {
+            (None, None) => {}
+            (Some((code, count, bytes)), Some((code_wanted, count_wanted, tail))) => {
+                assert_eq!((code, count), (code_wanted, count_wanted), "{name}");
+                assert!(bytes.ends_with(tail), "{name}");
+                assert_eq!(bytes[..2], [0x12, 0x34]);
+                assert_eq!(bytes[2] & REPLY, REPLY);
+            }
+            (found, _) => panic!("{name}: {:?}", found.is_some()),
+        }
+    }
+
+    #[test]
+    fn the_machine_knows_itself() {
+        check("box", A, Some((0, 1, &[0, 4, 10, 1, 2, 3])));
+        check("BOX", A, Some((0, 1, &[10, 1, 2, 3])));
+        check("box", AAAA, Some((0, 0, &[])));
+        check("localhost", A, Some((0, 1, &[127, 0, 0, 1])));
+        check("localhost", AAAA, Some((0, 1, &[0, 0, 0, 1])));
+        check("x.localhost", A, Some((0, 1, &[127, 0, 0, 1])));
+        check("example.org", A, None);
+    }
+
+    #[test]
+    fn what_is_no_query_is_left_alone() {
+        let whole = query("box", A);
+        for len in 0..whole.len() {
+            assert!(about(b"box", [1; 4], &whole[..len]).is_none());
+        }
+        assert!(refuse(&[0xff; 60]).is_none());
+        assert_eq!(
+            refuse(&query("a.b", A)).map(|bytes| bytes[3] & 15),
+            Some(REFUSED)
+        );
+    }
+}
