@@ -9,7 +9,7 @@ use crate::sync::{Mutex, SpinLock, WaitQueue};
 use crate::{Errno, SysResult};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// Room from which on a ring counts as writable: a quarter, as Linux's Unix sockets.
 pub(super) const WRITABLE_ROOM: u64 = CAPACITY / 4;
@@ -50,16 +50,16 @@ struct Half {
 }
 
 impl Half {
-    fn new() -> SysResult<Half> {
-        Ok(Half {
-            ring: Ring::new()?,
+    fn new() -> Half {
+        Half {
+            ring: Ring::new(),
             controls: SpinLock::new(VecDeque::new()),
             reader: Mutex::new(()),
             writer: Mutex::new(()),
             write_closed: AtomicBool::new(false),
             read_closed: AtomicBool::new(false),
             reset: AtomicBool::new(false),
-        })
+        }
     }
 
     /// Control data of the next byte, and how far a receive may go before the next control data.
@@ -105,24 +105,18 @@ pub(super) struct End {
 }
 
 /// A new connection between the sockets that wait on these queues.
-///
-/// # Errors
-/// `ENOMEM`.
-pub(super) fn connect(
-    one: Arc<WaitQueue>,
-    other: Arc<WaitQueue>,
-) -> SysResult<(Arc<End>, Arc<End>)> {
+pub(super) fn connect(one: Arc<WaitQueue>, other: Arc<WaitQueue>) -> (Arc<End>, Arc<End>) {
     let link = Arc::new(Link {
-        halves: [Half::new()?, Half::new()?],
+        halves: [Half::new(), Half::new()],
         queues: [one, other],
     });
-    Ok((
+    (
         Arc::new(End {
             link: link.clone(),
             side: 0,
         }),
         Arc::new(End { link, side: 1 }),
-    ))
+    )
 }
 
 impl End {
@@ -155,10 +149,16 @@ impl Transport for End {
                 Errno::EPIPE
             });
         }
-        let view = half.ring.view();
         if src.remaining() == 0 {
             return Ok(0);
         }
+        half.ring.prepare()?;
+        if half.ring.may_begin_anew(src.remaining())
+            && let Some(_reader) = half.reader.try_lock()
+        {
+            half.ring.begin_anew();
+        }
+        let view = half.ring.view();
         if view.room() == 0 {
             return Err(Errno::EAGAIN);
         }
@@ -201,14 +201,16 @@ impl Transport for End {
         }
         let peek = flags.contains(Flags::PEEK);
         let (control, limit) = half.control_at_head(peek);
-        let room_before = view.room();
         let len = if flags.contains(Flags::TRUNC) && !peek {
             view.discard(limit.min(dst.remaining()))
         } else {
             view.read(dst, 0, limit, peek)?
         };
         drop(guard);
-        if !peek && room_before < WRITABLE_ROOM && room_before + len >= WRITABLE_ROOM {
+        // The room as it is now, since the writer may have filled the ring meanwhile; and not before the writer can see what was taken.
+        fence(Ordering::SeqCst);
+        let room = half.ring.view().room();
+        if !peek && room >= WRITABLE_ROOM && room.saturating_sub(len) < WRITABLE_ROOM {
             self.notify_peer();
         }
         Ok(RecvOutcome {

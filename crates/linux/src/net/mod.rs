@@ -21,3 +21,6 @@ pub use inet::Inet;
 pub use message::{Control, Credentials};
 pub use socket::{Flags, RecvOutcome, Socket, SocketOps};
 pub use unix::UnixNames;
+
+#[cfg(test)]
+mod tests;

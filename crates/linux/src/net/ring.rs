@@ -3,6 +3,9 @@
 //! The counters only grow; the place in the buffer is the count masked by the capacity. Reader and writer never share a
 //! lock: each side is serialized by its socket's own mutex, and the counters carry the data over. The same code serves rings that a
 //! monitor's edge is at the other end of.
+//!
+//! A ring of our own gets its memory at the first write. When it is found empty, the writer lets it begin anew at the buffer's
+//! start, so that small traffic stays in one page instead of walking through all.
 #![allow(
     unsafe_code,
     reason = "the buffer is region memory, reached by address"
@@ -14,8 +17,8 @@ use crate::{SysResult, frames};
 use core::sync::atomic::{AtomicU64, Ordering};
 use cormus_linux_abi::PAGE_SIZE;
 
-/// Capacity of a socket's buffer in one direction.
-pub(super) const CAPACITY: u64 = 64 << 10;
+/// Capacity of a socket's buffer in one direction: more than the 208 KiB of Linux, since programs count on those.
+pub(super) const CAPACITY: u64 = 256 << 10;
 
 /// A view of a ring: its counters and its buffer.
 #[derive(Clone, Copy)]
@@ -34,20 +37,14 @@ impl RingView<'_> {
     /// Bytes that wait for the reader.
     pub(super) fn filled(&self) -> u64 {
         let tail = self.tail.load(Ordering::Acquire);
-        // The other side of an edge's ring may misbehave: never more than the capacity.
-        tail.wrapping_sub(self.head.load(Ordering::Relaxed))
-            .min(self.capacity)
+        let filled = tail.wrapping_sub(self.head.load(Ordering::Acquire));
+        // Head is ahead of tail while a ring begins anew; and the other side of an edge's ring may misbehave.
+        if filled > self.capacity { 0 } else { filled }
     }
 
     /// Bytes that fit.
     pub(super) fn room(&self) -> u64 {
-        let head = self.head.load(Ordering::Acquire);
-        self.capacity
-            - self
-                .tail
-                .load(Ordering::Relaxed)
-                .wrapping_sub(head)
-                .min(self.capacity)
+        self.capacity - self.filled()
     }
 
     /// The two stretches of the buffer that `len` bytes from `count` on take.
@@ -146,21 +143,47 @@ impl RingView<'_> {
 pub(super) struct Ring {
     head: AtomicU64,
     tail: AtomicU64,
-    buffer: u64,
+    /// 0 until the first write.
+    buffer: AtomicU64,
 }
 
 impl Ring {
     /// An empty ring.
+    pub(super) const fn new() -> Ring {
+        Ring {
+            head: AtomicU64::new(0),
+            tail: AtomicU64::new(0),
+            buffer: AtomicU64::new(0),
+        }
+    }
+
+    /// Makes the memory, if there is none yet; called by the writer.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub(super) fn new() -> SysResult<Ring> {
-        let buffer = frames::allocate((CAPACITY / PAGE_SIZE) as usize)?;
-        Ok(Ring {
-            head: AtomicU64::new(0),
-            tail: AtomicU64::new(0),
-            buffer,
-        })
+    pub(super) fn prepare(&self) -> SysResult<()> {
+        if self.buffer.load(Ordering::Relaxed) == 0 {
+            let buffer = frames::allocate((CAPACITY / PAGE_SIZE) as usize)?;
+            self.buffer.store(buffer, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Whether a write of `len` bytes would leave the first page although the ring is empty.
+    pub(super) fn may_begin_anew(&self, len: u64) -> bool {
+        let tail = self.tail.load(Ordering::Relaxed);
+        let offset = tail & (CAPACITY - 1);
+        offset != 0
+            && offset.saturating_add(len) > PAGE_SIZE
+            && self.head.load(Ordering::Relaxed) == tail
+    }
+
+    /// Lets an empty ring begin anew; both sides are the caller's.
+    pub(super) fn begin_anew(&self) {
+        let next = self.tail.load(Ordering::Relaxed).next_multiple_of(CAPACITY);
+        // Head first: others see an empty ring between the two.
+        self.head.store(next, Ordering::SeqCst);
+        self.tail.store(next, Ordering::SeqCst);
     }
 
     /// The view through which it is used.
@@ -168,7 +191,7 @@ impl Ring {
         RingView {
             head: &self.head,
             tail: &self.tail,
-            buffer: self.buffer,
+            buffer: self.buffer.load(Ordering::Relaxed),
             capacity: CAPACITY,
         }
     }
@@ -186,6 +209,9 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        frames::free(self.buffer, (CAPACITY / PAGE_SIZE) as usize);
+        let buffer = self.buffer.load(Ordering::Relaxed);
+        if buffer != 0 {
+            frames::free(buffer, (CAPACITY / PAGE_SIZE) as usize);
+        }
     }
 }

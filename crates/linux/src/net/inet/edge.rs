@@ -8,7 +8,7 @@ use crate::edges::{self, EdgeOwner};
 use crate::fs::Events;
 use crate::io::{Dst, Src};
 use crate::net::address::InetAddress;
-use crate::net::channel::{Transport, WRITABLE_ROOM};
+use crate::net::channel::Transport;
 use crate::net::message::Control;
 use crate::net::ring::RingView;
 use crate::net::{Flags, RecvOutcome};
@@ -19,6 +19,9 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use cormus_hypercall::edge::{BOARD_SLOTS, EDGE_BYTES, EdgeControl, RING_SIZE, status};
 use cormus_linux_abi::PAGE_SIZE;
+
+/// Room from which on an edge counts as writable.
+const WRITABLE_ROOM: u64 = RING_SIZE / 4;
 
 const FRAME_COUNT: usize = EDGE_BYTES.div_ceil(PAGE_SIZE) as usize;
 

@@ -118,7 +118,7 @@ impl TcpSocket {
             *self.local.lock() = Some(InetAddress::loopback(target.v6, port));
         }
         let server = TcpSocket::new(self.kernel, listener.v6);
-        let (mine, theirs) = channel::connect(self.queue.clone(), server.queue.clone())?;
+        let (mine, theirs) = channel::connect(self.queue.clone(), server.queue.clone());
         *server.local.lock() = Some(target);
         *server.peer.lock() = self.local.lock().unwrap_or_default();
         *server.state.lock() = State::Connected(theirs);

@@ -103,7 +103,7 @@ impl UnixSocket {
                 }),
             )
         } else {
-            let (mine, theirs) = channel::connect(self.queue.clone(), other.queue.clone())?;
+            let (mine, theirs) = channel::connect(self.queue.clone(), other.queue.clone());
             (mine, theirs)
         };
         *self.peer_owner.lock() = Some(*other.owner.lock());
