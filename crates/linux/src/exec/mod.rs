@@ -264,8 +264,7 @@ fn renewed(old: &Credentials) -> Credentials {
 fn auxiliary(credentials: &Credentials, program: &Program, placed: &Placed) -> stack::Auxiliary {
     let image = &program.main.image;
     let mut random = [0; 16];
-    // Without the host there is no machine; zeroes would still be a valid vector.
-    let _ = host::random(&mut random);
+    crate::random::fill(&mut random);
     stack::Auxiliary {
         vdso: placed.vdso,
         hwcap: u64::from(hardware_capabilities()),

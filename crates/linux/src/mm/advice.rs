@@ -1,6 +1,7 @@
 //! madvise(2), msync(2), mincore(2), and locking.
 
-use super::space::{AddressSpace, Maps, checked_end};
+use super::maps::Maps;
+use super::space::{AddressSpace, checked_end};
 use super::vma::{Backing, Vma, VmaFlags};
 use crate::syscall::{Context, Entry, full, partial};
 use crate::{Errno, SysResult, host, user};
@@ -125,7 +126,9 @@ impl Effect {
 
 impl AddressSpace {
     fn advise(&self, start: u64, end: u64, effect: Effect) -> SysResult<()> {
-        self.maps.lock().advise(start, end, effect)
+        let mut maps = self.maps.lock();
+        maps.flush()?;
+        maps.advise(start, end, effect)
     }
 }
 
@@ -207,7 +210,8 @@ fn msync(context: &mut Context<'_>) -> SysResult {
         if aligned { Errno::ENOMEM } else { error }
     })?;
     let memory = context.task.process.memory();
-    let maps = memory.maps.lock();
+    let mut maps = memory.maps.lock();
+    maps.flush()?;
     let (mut shared, mut locked) = (Vec::new(), false);
     let (_, hole) = maps.pieces(start, end, |vma| {
         locked |= vma.flags.contains(VmaFlags::LOCKED);
@@ -242,7 +246,8 @@ fn mincore(context: &mut Context<'_>) -> SysResult {
         let step = (end - at).min(RESIDENT_STEP * PAGE_SIZE);
         let mut pages = alloc::vec![0u8; (step / PAGE_SIZE) as usize];
         {
-            let maps = memory.maps.lock();
+            let mut maps = memory.maps.lock();
+            maps.flush()?;
             if !maps.areas.covers(at, at + step) {
                 return Err(Errno::ENOMEM);
             }
@@ -285,6 +290,7 @@ fn lock(context: &mut Context<'_>, populate: bool) -> SysResult {
     maps.areas
         .change(start, end, |vma| vma.flags.insert(VmaFlags::LOCKED));
     if populate {
+        maps.flush()?;
         maps.populate(start, end);
     }
     Ok(0)

@@ -104,6 +104,8 @@ fn mmap(context: &mut Context<'_>) -> SysResult {
         flags: area_flags,
         label: Label::None,
         populate: protection & 7 != 0 && (wanted || cheap),
+        // The flag does nothing since Linux 2.6, but glibc's loader sets it when it maps a library part by part.
+        more_follow: flags & nr::MAP_DENYWRITE != 0 && !shared && !wanted,
     })
 }
 

@@ -1,7 +1,8 @@
 //! Objects that change while they are mapped: files that become longer or shorter, or lose pages.
 
+use super::maps::Maps;
 use super::requests;
-use super::space::{AddressSpace, Maps};
+use super::space::AddressSpace;
 use super::vma::{Backing, Vma};
 use crate::kernel::Kernel;
 use crate::task::Process;
@@ -26,6 +27,8 @@ fn shows(vma: &Vma, object_id: u64) -> bool {
 
 impl Maps {
     fn show_changed(&mut self, object_id: u64, from: u64, to: u64) {
+        // What cannot be told is told of again below.
+        let _ = self.flush();
         let affected: Vec<Vma> = self
             .areas
             .iter()

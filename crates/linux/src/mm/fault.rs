@@ -3,8 +3,9 @@
 //! The monitor names what the instruction touches; the areas say which of it was forbidden. When nothing was, somebody
 //! else has mapped it meanwhile and the instruction is tried again, a bounded number of times.
 
+use super::maps::Maps;
 use super::requests;
-use super::space::{AddressSpace, Maps};
+use super::space::AddressSpace;
 use super::vma::{Backing, VmaFlags};
 use crate::SysResult;
 use crate::signal::{
@@ -181,6 +182,10 @@ impl AddressSpace {
 impl Maps {
     /// Judges one access, and mends what an access mends.
     fn resolve(&mut self, address: u64, needed: u32) -> Verdict {
+        // A mapping that cannot be made ends like a file that cannot be read.
+        if self.flush().is_err() {
+            return Verdict::BeyondEnd;
+        }
         if self.areas.find(address).is_none() && !self.grow_down(address) {
             return Verdict::Unmapped;
         }

@@ -1,8 +1,9 @@
 //! The heap of brk(2). It is mapped in steps beyond what is asked for, so that most calls need no hypercall.
 
 use super::layout::HEAP_END;
+use super::maps::{Heap, Maps};
 use super::requests;
-use super::space::{AddressSpace, Heap, Maps};
+use super::space::AddressSpace;
 use super::vma::{Backing, Label, Vma, VmaFlags};
 use crate::host;
 use crate::{Errno, SysResult};

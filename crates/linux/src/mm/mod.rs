@@ -10,6 +10,8 @@ mod changes;
 pub mod fault;
 mod heap;
 pub mod layout;
+mod list;
+mod maps;
 mod object;
 mod oom;
 pub mod peek;
@@ -22,10 +24,11 @@ pub mod vma;
 
 pub use calls::{CALLS, POPULATE_READ_MAX};
 pub use changes::{object_changed, spaces};
+pub use list::VmaInfo;
 pub use object::MapObject;
 pub use oom::out_of_memory;
 pub use shared::{SharedMemory, ZeroDevice};
-pub use space::{AddressSpace, Layout, NewMap, Place, VmaInfo};
+pub use space::{AddressSpace, Layout, NewMap, Place};
 
 #[cfg(test)]
 mod tests;

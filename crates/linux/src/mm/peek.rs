@@ -85,7 +85,8 @@ fn push(memory: &AddressSpace, from: u64, to: u64, part: &mut [u8]) -> SysResult
 impl AddressSpace {
     /// Whether a byte may be read or written by the program itself.
     fn check(&self, address: u64, write: bool) -> SysResult<()> {
-        let maps = self.maps.lock();
+        let mut maps = self.maps.lock();
+        maps.flush()?;
         let vma = maps.areas.find(address).ok_or(Errno::EFAULT)?;
         if vma.protection & 7 == 0 || (write && vma.protection & nr::PROT_WRITE == 0) {
             return Err(Errno::EFAULT);

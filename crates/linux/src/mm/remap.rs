@@ -1,7 +1,8 @@
 //! mremap(2).
 
+use super::maps::Maps;
 use super::requests;
-use super::space::{AddressSpace, Maps, NewMap, Place, checked_end};
+use super::space::{AddressSpace, NewMap, Place, checked_end};
 use super::vma::{Backing, Vma, VmaFlags};
 use crate::host;
 use crate::{Errno, SysResult};
@@ -39,7 +40,9 @@ impl AddressSpace {
         if request.new_len == 0 || (request.keep_old && request.old_len != request.new_len) {
             return Err(Errno::EINVAL);
         }
-        self.maps.lock().remap(&request)
+        let mut maps = self.maps.lock();
+        maps.flush()?;
+        maps.remap(&request)
     }
 }
 
@@ -124,6 +127,7 @@ impl Maps {
             flags: area.flags,
             label: area.label,
             populate: false,
+            more_follow: false,
         };
         let kept = request.new_len.min(old_len);
         let has_pages = !area.shared && !area.flags.contains(VmaFlags::RESERVED) && kept > 0;

@@ -4,16 +4,17 @@
 //! for their pages with the lock held; they take no lock of this module and touch no user memory then.
 
 use super::barrier::Registered;
-use super::layout::{AREA_COUNT_MAX, GUARD_GAP, HEAP_END, LOW_END, LOW_START, MAP_MIN, STACK_TOP};
+use super::layout::STACK_TOP;
+use super::maps::Maps;
 use super::requests;
-use super::vma::{Backing, Label, Vma, VmaFlags, VmaMap};
+use super::vma::{Backing, Label, Vma, VmaFlags};
 use crate::fs::Path;
 use crate::sync::{Mutex, SpinLock};
 use crate::{Errno, SysResult, host};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use cormus_linux_abi::{PAGE_SIZE, page_down, page_up};
+use cormus_linux_abi::{PAGE_SIZE, page_up};
 
 /// Where the parts of the program lie, as `/proc/PID/stat` and prctl(2) tell.
 #[allow(missing_docs, reason = "the names are those of prctl(2)'s PR_SET_MM")]
@@ -55,29 +56,6 @@ impl core::fmt::Debug for AddressSpace {
     }
 }
 
-/// What the lock of an address space guards.
-#[derive(Clone)]
-pub(super) struct Maps {
-    pub(super) window: u32,
-    pub(super) areas: VmaMap,
-    pub(super) heap: Heap,
-    /// End of the search for free places.
-    pub(super) map_top: u64,
-    /// Flags for areas to come, of mlockall(2) with MCL_FUTURE.
-    pub(super) lock_future: bool,
-    /// Counts what faults have mended.
-    pub(super) version: u64,
-}
-
-/// The heap of brk(2).
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Heap {
-    pub(super) start: u64,
-    pub(super) end: u64,
-    /// The monitor has mapped zeroes up to here, beyond `end`.
-    pub(super) mapped: u64,
-}
-
 /// How a wished address binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -114,6 +92,8 @@ pub struct NewMap {
     pub label: Label,
     /// Fill the page tables at once.
     pub populate: bool,
+    /// More mappings follow before this one is touched: the hypercall may wait for them.
+    pub more_follow: bool,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1 << 63);
@@ -125,14 +105,7 @@ impl AddressSpace {
     /// `EAGAIN` when there is no window left.
     pub fn new() -> SysResult<AddressSpace> {
         let window = host::window_new()?;
-        Ok(AddressSpace::with_maps(Maps {
-            window,
-            areas: VmaMap::default(),
-            heap: Heap::default(),
-            map_top: STACK_TOP,
-            lock_future: false,
-            version: 0,
-        }))
+        Ok(AddressSpace::with_maps(Maps::new(window)))
     }
 
     pub(super) fn with_maps(maps: Maps) -> AddressSpace {
@@ -215,10 +188,7 @@ impl AddressSpace {
     /// What the host reports.
     pub fn clear(&self) -> SysResult<()> {
         let mut maps = self.maps.lock();
-        maps.areas = VmaMap::default();
-        maps.heap = Heap::default();
-        maps.map_top = STACK_TOP;
-        maps.lock_future = false;
+        *maps = Maps::new(self.window);
         host::unmap(maps.window, 0, cormus_hypercall::layout::WINDOW_SIZE)
     }
 
@@ -255,9 +225,10 @@ impl AddressSpace {
     /// # Errors
     /// `ENOMEM`, `EAGAIN`.
     pub fn fork(&self) -> SysResult<Arc<AddressSpace>> {
-        let maps = self.maps.lock();
+        let mut maps = self.maps.lock();
+        maps.flush()?;
         let child = AddressSpace::new()?;
-        let (batch, copies) = {
+        let batch = {
             let mut child_maps = child.maps.lock();
             child_maps.map_top = maps.map_top;
             child_maps.heap = maps.heap;
@@ -267,230 +238,14 @@ impl AddressSpace {
             for parent in maps.areas.iter() {
                 child_maps.inherit(parent, maps.window, &mut batch, &mut copies)?;
             }
-            (batch, copies)
+            // In one call: the copies come behind all that they are copied onto.
+            batch.append(&mut copies);
+            batch
         };
         requests::make(&batch)?;
-        requests::make(&copies)?;
         *child.exe.lock() = self.exe.lock().clone();
         *child.layout.lock() = self.layout.lock().clone();
         Ok(Arc::new(child))
-    }
-}
-
-impl Maps {
-    fn inherit(
-        &mut self,
-        parent: &Vma,
-        source: u32,
-        batch: &mut Vec<cormus_hypercall::map::MapRequest>,
-        copies: &mut Vec<cormus_hypercall::map::MapRequest>,
-    ) -> SysResult<()> {
-        if parent.flags.contains(VmaFlags::DONT_FORK) {
-            return Ok(());
-        }
-        let mut vma = parent.clone();
-        vma.flags.remove(VmaFlags::LOCKED);
-        if !vma.flags.contains(VmaFlags::RESERVED) {
-            requests::show(self.window, &mut vma, false, batch)?;
-            let private = !vma.shared && !matches!(vma.backing, Backing::Vdso { .. });
-            if private && !vma.flags.contains(VmaFlags::WIPE_ON_FORK) {
-                push_copy(
-                    copies,
-                    requests::copy(self.window, source, vma.start, vma.end),
-                );
-            }
-        }
-        self.areas.insert(vma);
-        Ok(())
-    }
-
-    pub(super) fn map(&mut self, new: NewMap) -> SysResult {
-        let start = self.choose(&new)?;
-        let end = start + new.len;
-        if self.areas.count() >= AREA_COUNT_MAX {
-            return Err(Errno::ENOMEM);
-        }
-        let mut vma = Vma {
-            start,
-            end,
-            protection: new.protection,
-            may: new.may,
-            shared: new.shared,
-            backing: new.backing,
-            shown_end: end,
-            flags: new.flags,
-            label: new.label,
-        };
-        if self.lock_future {
-            vma.flags |= VmaFlags::LOCKED;
-        }
-        let untouched = !self.holds_pages(start, end);
-        if vma.protection & 7 == 0 && matches!(vma.backing, Backing::Anonymous) && !vma.shared {
-            vma.flags |= VmaFlags::RESERVED;
-        }
-        let mut batch = Vec::new();
-        // A fresh reservation of nothing needs no call at all.
-        if !(untouched && vma.flags.contains(VmaFlags::RESERVED)) {
-            requests::show(
-                self.window,
-                &mut vma,
-                new.populate || self.lock_future,
-                &mut batch,
-            )?;
-        }
-        self.forget(start, end);
-        if let Err(error) = requests::make(&batch) {
-            let _ = host::unmap(self.window, start, new.len);
-            return Err(error);
-        }
-        self.areas.insert(vma);
-        Ok(start)
-    }
-
-    /// The place for a new mapping.
-    pub(super) fn choose(&self, new: &NewMap) -> SysResult {
-        let bounded = |start: u64| {
-            let end = start.checked_add(new.len).ok_or(Errno::ENOMEM)?;
-            if end > STACK_TOP {
-                return Err(Errno::ENOMEM);
-            }
-            if start < MAP_MIN {
-                return Err(Errno::EPERM);
-            }
-            Ok(start)
-        };
-        match new.place {
-            Place::Fixed(start) => bounded(start),
-            Place::FixedFree(start) => {
-                bounded(start)?;
-                if self.is_free(start, start + new.len) {
-                    Ok(start)
-                } else {
-                    Err(Errno::EEXIST)
-                }
-            }
-            Place::Low => self
-                .areas
-                .gap_top_down(LOW_START, LOW_END, new.len, new.align)
-                .ok_or(Errno::ENOMEM),
-            Place::Anywhere(hint) => {
-                let hint = page_down(hint);
-                if hint != 0 && bounded(hint).is_ok() && self.is_free(hint, hint + new.len) {
-                    return Ok(hint);
-                }
-                self.areas
-                    .gap_top_down(HEAP_END, self.map_top, new.len, new.align)
-                    .or_else(|| {
-                        let low = self.heap.mapped.max(MAP_MIN);
-                        self.areas
-                            .gap_top_down(low, self.map_top, new.len, PAGE_SIZE)
-                    })
-                    .ok_or(Errno::ENOMEM)
-            }
-        }
-    }
-
-    /// Whether a range has no area and no page that is mapped in advance for the heap.
-    pub(super) fn is_free(&self, start: u64, end: u64) -> bool {
-        self.areas.is_free(start, end) && !self.touches_spare_heap(start, end)
-    }
-
-    fn touches_spare_heap(&self, start: u64, end: u64) -> bool {
-        let spare = page_up(self.heap.end).unwrap_or(self.heap.end);
-        start < self.heap.mapped && end > spare
-    }
-
-    /// Whether the monitor may have mapped something in a range.
-    fn holds_pages(&self, start: u64, end: u64) -> bool {
-        self.touches_spare_heap(start, end)
-            || self
-                .areas
-                .overlapping(start, end)
-                .any(|vma| !vma.flags.contains(VmaFlags::RESERVED))
-    }
-
-    /// Takes the areas of a range out; the monitor's mappings stay for the caller to replace or remove.
-    fn forget(&mut self, start: u64, end: u64) {
-        if self.touches_spare_heap(start, end) {
-            let spare = page_up(self.heap.end).unwrap_or(self.heap.end);
-            let _ = host::unmap(self.window, spare, self.heap.mapped - spare);
-            self.heap.mapped = spare;
-        }
-        drop(self.areas.remove(start, end));
-    }
-
-    pub(super) fn unmap(&mut self, start: u64, end: u64) -> SysResult<()> {
-        let held = self.holds_pages(start, end);
-        self.forget(start, end);
-        if held {
-            host::unmap(self.window, start, end - start)?;
-        }
-        Ok(())
-    }
-
-    fn protect(&mut self, start: u64, end: u64, protection: u32) -> SysResult<()> {
-        if start == end {
-            return Ok(());
-        }
-        let mut calls: Vec<(u64, u64)> = Vec::new();
-        let mut at = start;
-        let mut result = Ok(());
-        for vma in self.areas.overlapping(start, end) {
-            if vma.start > at {
-                result = Err(Errno::ENOMEM);
-                break;
-            }
-            if protection & !vma.may & 7 != 0 {
-                result = Err(Errno::EACCES);
-                break;
-            }
-            let (from, to) = (vma.start.max(start), vma.shown_end.min(end));
-            if from < to && vma.protection != protection {
-                match calls.last_mut() {
-                    Some(last) if last.1 == from => last.1 = to,
-                    _ => calls.push((from, to)),
-                }
-            }
-            at = vma.end.min(end);
-        }
-        if result.is_ok() && at < end {
-            result = Err(Errno::ENOMEM);
-        }
-        for (from, to) in calls {
-            host::protect(self.window, from, to - from, protection & 7)?;
-        }
-        if start < at {
-            self.areas.change(start, at, |vma| {
-                if protection & 7 != 0 {
-                    vma.flags.remove(VmaFlags::RESERVED);
-                }
-                vma.protection = protection;
-            });
-        }
-        result
-    }
-
-    /// The end of the free space above `address`, for what grows upwards.
-    pub(super) fn room_above(&self, address: u64, limit: u64) -> u64 {
-        self.areas.at_or_above(address).map_or(limit, |vma| {
-            let gap = if vma.flags.contains(VmaFlags::GROWS_DOWN) {
-                GUARD_GAP
-            } else {
-                0
-            };
-            vma.start.saturating_sub(gap).min(limit)
-        })
-    }
-}
-
-/// Adds a copy, as one with the last where they adjoin.
-fn push_copy(
-    copies: &mut Vec<cormus_hypercall::map::MapRequest>,
-    request: cormus_hypercall::map::MapRequest,
-) {
-    match copies.last_mut() {
-        Some(last) if last.address + last.len == request.address => last.len += request.len,
-        _ => copies.push(request),
     }
 }
 
@@ -506,59 +261,4 @@ pub(super) fn checked_end(start: u64, len: u64) -> SysResult {
         .and_then(|len| start.checked_add(len))
         .filter(|&end| end <= STACK_TOP)
         .ok_or(Errno::EINVAL)
-}
-
-/// One area as `/proc/PID/maps` tells of it.
-#[allow(missing_docs, reason = "the columns of proc_pid_maps(5)")]
-#[derive(Clone, Debug)]
-pub struct VmaInfo {
-    pub start: u64,
-    pub end: u64,
-    pub protection: u32,
-    pub shared: bool,
-    pub offset: u64,
-    /// The file, if there is one; device, inode number and name come from it.
-    pub path: Option<Path>,
-    /// The name of an area without a file, such as `[heap]`.
-    pub name: &'static str,
-    /// Whether its object is shared anonymous memory.
-    pub anonymous_object: bool,
-}
-
-impl AddressSpace {
-    /// All areas, ascending.
-    pub fn snapshot(&self) -> Vec<VmaInfo> {
-        self.maps.lock().areas.iter().map(VmaInfo::of).collect()
-    }
-
-    /// Bytes of all areas, and bytes in memory.
-    pub fn sizes(&self) -> (u64, u64) {
-        let total = self.maps.lock().areas.total();
-        (total, host::window_usage(self.window))
-    }
-}
-
-impl VmaInfo {
-    fn of(vma: &Vma) -> VmaInfo {
-        let (offset, path) = match &vma.backing {
-            Backing::Object { offset, path, .. } => (*offset, path.clone()),
-            Backing::Anonymous | Backing::Vdso { .. } => (0, None),
-        };
-        let anonymous_object = path.is_none() && matches!(vma.backing, Backing::Object { .. });
-        VmaInfo {
-            start: vma.start,
-            end: vma.end,
-            protection: vma.protection & 7,
-            shared: vma.shared && !matches!(vma.backing, Backing::Vdso { .. }),
-            offset,
-            path,
-            name: match vma.label {
-                Label::None => "",
-                Label::Heap => "[heap]",
-                Label::Stack => "[stack]",
-                Label::Vdso => "[vdso]",
-            },
-            anonymous_object,
-        }
-    }
 }

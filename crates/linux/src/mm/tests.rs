@@ -1,4 +1,6 @@
 use super::layout::{MAP_MIN, STACK_TOP};
+use super::vma::{Backing, Label, VmaFlags};
+use super::{NewMap, Place};
 use crate::testing::{self, MapCall, take_map_calls};
 use crate::{Errno, SysResult};
 use cormus_linux_abi::raw::general as nr;
@@ -258,4 +260,49 @@ fn a_child_gets_copies_of_private_and_the_same_shared_pages() {
         child.futex_key(private, true)
     );
     assert_eq!(memory.futex_key(MAP_MIN, true), Err(Errno::EFAULT));
+}
+
+#[test]
+fn a_librarys_parts_are_told_in_one_call() {
+    let program = Program::new();
+    let memory = program.task.process.memory();
+    let part = |place, len, protection, more_follow| {
+        memory.map(NewMap {
+            place,
+            len,
+            align: 4096,
+            protection,
+            may: 7,
+            shared: false,
+            backing: Backing::Anonymous,
+            flags: VmaFlags::empty(),
+            label: Label::None,
+            populate: false,
+            more_follow,
+        })
+    };
+    let base = part(Place::Anywhere(0), 0x8000, 1, true).expect("an address");
+    assert_eq!(
+        part(Place::Fixed(base + 0x2000), 0x2000, 5, true),
+        Ok(base + 0x2000)
+    );
+    assert_eq!(
+        part(Place::Fixed(base + 0x6000), 0x2000, 3, false),
+        Ok(base + 0x6000)
+    );
+    check_calls(&[]);
+    assert!(memory.fault_in(base + 0x6000, 8, true));
+    check_calls(&[
+        ("anonymous", base, 0x8000, 1),
+        ("anonymous", base + 0x2000, 0x2000, 5),
+        ("anonymous", base + 0x6000, 0x2000, 3),
+    ]);
+    assert!(!memory.fault_in(base + 0x6000, 8, true));
+    // What is mapped already is replaced at once.
+    assert_eq!(part(Place::Fixed(base), 0x1000, 3, true), Ok(base));
+    check_calls(&[("anonymous", base, 0x1000, 3)]);
+    assert_eq!(
+        program.areas(base),
+        [(0, 1, 3), (1, 2, 1), (2, 4, 5), (4, 6, 1), (6, 8, 3)]
+    );
 }

@@ -67,6 +67,7 @@ fn map_flags(
         flags,
         label: Label::None,
         populate: false,
+        more_follow: false,
     };
     space.map(new).expect("a mapping");
 }
