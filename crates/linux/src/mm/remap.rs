@@ -151,16 +151,42 @@ impl Maps {
     fn move_zeroes(&mut self, area: &Vma, new: NewMap, start: u64, kept: u64) -> SysResult {
         let to = self.choose(&new)?;
         self.unmap(to, to + new.len)?;
-        host::move_mapping(self.window, start, kept, to, new.len)?;
-        self.areas.insert(Vma {
+        let mut moved = Vma {
             start: to,
             end: to + new.len,
             shown_end: to + new.len,
             ..area.clone()
-        });
+        };
+        match host::move_mapping(self.window, start, kept, to, new.len) {
+            Ok(()) => {}
+            Err(Errno::EFAULT) => {
+                let mut batch = Vec::new();
+                requests::show(self.window, &mut moved, false, &mut batch)?;
+                requests::make(&batch)?;
+                self.move_in_pieces(start, kept, to)?;
+            }
+            Err(error) => return Err(error),
+        }
+        self.areas.insert(moved);
         // The host has left a hole behind.
         drop(self.areas.remove(start, start + kept));
         Ok(to)
+    }
+
+    /// Moves pages although the host holds them as several mappings, which it does not join where one was moved before and then
+    /// grew. Where they part is not known here, so ranges are halved until they move.
+    fn move_in_pieces(&self, start: u64, len: u64, to: u64) -> SysResult<()> {
+        let half = (len / 2).next_multiple_of(PAGE_SIZE);
+        if half == len {
+            return Err(Errno::EFAULT);
+        }
+        for (offset, part) in [(0, half), (half, len - half)] {
+            match host::move_mapping(self.window, start + offset, part, to + offset, part) {
+                Err(Errno::EFAULT) => self.move_in_pieces(start + offset, part, to + offset)?,
+                result => result?,
+            }
+        }
+        Ok(())
     }
 
     /// Shows an object at another place, and moves what is private of it.
