@@ -12,15 +12,18 @@
 
 mod fork;
 mod mapping;
+mod memory;
 mod pagemap;
 mod patch;
 mod physical;
+mod place;
 mod region;
 mod sys;
 mod tables;
 mod window;
 
 pub use mapping::{Backing, Mapping};
+pub use memory::Memory;
 pub use physical::{MemorySlots, NoSlots, Physical};
 pub use region::{AreaRef, Region};
 pub use sys::barrier;

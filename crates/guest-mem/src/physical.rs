@@ -75,6 +75,20 @@ impl Physical {
         *self.next()
     }
 
+    /// Shows the memory that every machine begins with, in one slot from address 0 on: a slot costs a grace period of
+    /// KVM's readers, which on a busy host takes milliseconds.
+    ///
+    /// # Safety
+    /// As [`MemorySlots::add`].
+    pub(crate) unsafe fn add_first(&self, host: u64, len: u64) -> SysResult<()> {
+        let mut next = self.next();
+        assert_eq!(*next, 0, "nothing was shown before");
+        // SAFETY: passed on.
+        unsafe { self.slots.add(0, 0, host, len) }?;
+        *next = len.div_ceil(CHUNK_SIZE);
+        Ok(())
+    }
+
     /// Shows at most a chunk of host memory to the guest and says at which guest-physical address.
     ///
     /// # Safety

@@ -21,6 +21,9 @@ use std::sync::{Mutex, PoisonError};
 /// Unit in which the heap grows.
 const GROWTH: u64 = 2 << 20;
 
+/// Chunks that are there from the beginning: what the monitor shares with the personality, and the heap's first.
+pub(crate) const FIRST_CHUNKS: u64 = 2;
+
 /// The region of one machine.
 #[derive(Debug)]
 pub struct Region {
@@ -34,13 +37,18 @@ pub struct Region {
 }
 
 impl Region {
-    /// Makes the region with its first chunk.
+    /// Makes the region in `REGION_SIZE_MAX` bytes of reserved host addresses. Its first chunks are shown to the
+    /// guest already, the first of them at `guest`.
     ///
-    /// # Errors
-    /// No memory.
-    pub fn new(physical: &Physical, tables: &Tables) -> SysResult<Region> {
+    /// # Safety
+    /// The place at `host` is the region's own from now on.
+    pub(crate) unsafe fn new(
+        physical: &Physical,
+        tables: &Tables,
+        host: u64,
+        guest: u64,
+    ) -> SysResult<Region> {
         let fd = sys::memfd(c"region", REGION_SIZE_MAX)?;
-        let host = reserve_aligned(REGION_SIZE_MAX)?;
         let region = Region {
             fd,
             host,
@@ -48,7 +56,7 @@ impl Region {
             end: AtomicU64::new(HEAP_OFFSET),
             growing: Mutex::new(()),
         };
-        // SAFETY: the place was reserved for this just now.
+        // SAFETY: the caller gives the place.
         unsafe {
             sys::mmap_over(
                 host,
@@ -59,7 +67,10 @@ impl Region {
                 0,
             )
         }?;
-        region.add_chunk(physical, tables, 0)?;
+        for chunk in 0..FIRST_CHUNKS {
+            let offset = chunk * CHUNK_SIZE;
+            tables.map_region_chunk(physical, offset, guest + offset)?;
+        }
         Ok(region)
     }
 
@@ -95,7 +106,8 @@ impl Region {
         if end > REGION_SIZE_MAX {
             return Err(Errno::ENOMEM);
         }
-        let mut chunk = start.next_multiple_of(CHUNK_SIZE);
+        let first = FIRST_CHUNKS * CHUNK_SIZE;
+        let mut chunk = start.next_multiple_of(CHUNK_SIZE).max(first);
         while chunk < end {
             if let Err(error) = self.add_chunk(physical, tables, chunk) {
                 // What was added stays usable: the heap ends there now.
@@ -293,23 +305,6 @@ fn touches_guard(offset: u64, end: u64) -> bool {
         AREA_SIZE + sys::PAGE - within
     };
     end - first > room
-}
-
-/// A place in the host that is aligned to 1 GB, so that 2 MB pages of host and guest coincide.
-fn reserve_aligned(len: u64) -> SysResult {
-    const ALIGN: u64 = 1 << 30;
-    let start = sys::reserve(0, len + ALIGN)?;
-    let aligned = start.next_multiple_of(ALIGN);
-    if aligned > start {
-        // SAFETY: part of what was just reserved.
-        unsafe { sys::munmap(start, aligned - start) };
-    }
-    let rest = start + ALIGN - aligned;
-    if rest > 0 {
-        // SAFETY: part of what was just reserved.
-        unsafe { sys::munmap(aligned + len, rest) };
-    }
-    Ok(aligned)
 }
 
 /// The head of a vCPU's area in the region.

@@ -24,7 +24,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const PAGE: u64 = sys::PAGE;
-const SLAB: u64 = 8 << 20;
+/// Size of one slab; the first one lies right before the region.
+pub(crate) const SLAB: u64 = 8 << 20;
 const HUGE: u64 = 2 << 20;
 
 const GDT: u64 = 0;
@@ -116,12 +117,11 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// Builds the tables that all windows share.
+    /// Builds the tables that all windows share, in a first slab that the guest sees already.
     ///
-    /// # Errors
-    /// No memory.
-    pub fn new(physical: &Physical) -> SysResult<Tables> {
-        let (guest, host) = new_slab(physical)?;
+    /// # Safety
+    /// `SLAB` bytes of zeroed memory at `host`, which are these tables' own from now on and shown at `guest`.
+    pub(crate) unsafe fn new(guest: u64, host: u64) -> Tables {
         let tables = Tables {
             guest,
             host,
@@ -141,7 +141,7 @@ impl Tables {
         for index in 0..MAPPED / HUGE {
             tables.write(SYSTEM_PD + index * 8, (guest + index * HUGE) | SYSTEM_LEAF);
         }
-        Ok(tables)
+        tables
     }
 
     fn fill_gate(&self, vector: u64) {

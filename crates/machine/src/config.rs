@@ -171,7 +171,8 @@ impl Config {
 
     /// Processors that the program is told of.
     pub(crate) fn cpu_count(&self) -> u32 {
-        let host = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+        // Not what the standard library says, which reads the control groups' files for it.
+        let host = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count().max(1));
         match self.cpus_thousandths {
             Some(thousandths) => thousandths.div_ceil(1000).clamp(1, host),
             None => host,

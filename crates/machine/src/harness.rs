@@ -9,7 +9,7 @@ use crate::end::StartError;
 use crate::files::Files;
 use crate::monitor::{MakeThread, Monitor, Parts};
 use crate::streams::Streams;
-use cormus_guest_mem::{NoSlots, Physical, Region, Tables};
+use cormus_guest_mem::{Memory, NoSlots, Region};
 use cormus_linux_abi::{Errno, SysResult};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -64,9 +64,11 @@ impl Harness {
     /// # Errors
     /// As [`crate::Machine::new`], without what concerns KVM.
     pub fn new(config: &Config) -> Result<Harness, StartError> {
-        let physical = Arc::new(Physical::new(Arc::new(NoSlots)));
-        let tables = Arc::new(Tables::new(&physical).map_err(StartError::Memory)?);
-        let region = Region::new(&physical, &tables).map_err(StartError::Memory)?;
+        let Memory {
+            physical,
+            tables,
+            region,
+        } = Memory::new(Arc::new(NoSlots)).map_err(StartError::Memory)?;
         let blob = Blob::built_in();
         blob.load(&region).map_err(StartError::Memory)?;
         let threads = Arc::new(NoThreads::default());

@@ -11,7 +11,7 @@ use crate::signals;
 use crate::stats::Stats;
 use crate::streams::Streams;
 use crate::vcpu::{Entry, Runner};
-use cormus_guest_mem::{MemorySlots, Physical, Region, Tables};
+use cormus_guest_mem::{Memory, MemorySlots, Region};
 use cormus_hypercall::layout::{BOOT_OFFSET, BOOT_SIZE_MAX, REGION_BASE, area_address};
 use cormus_kvm::{Kvm, Vcpu, Vm, interrupt};
 use cormus_linux_abi::{Errno, SysResult};
@@ -62,9 +62,11 @@ impl Machine {
         let vm = Arc::new(Kvm::open()?.create_vm()?);
         let tsc_khz = vm.tsc_khz()?;
         let slots: Arc<dyn MemorySlots> = Arc::clone(&vm) as Arc<dyn MemorySlots>;
-        let physical = Arc::new(Physical::new(slots));
-        let tables = Arc::new(Tables::new(&physical).map_err(StartError::Memory)?);
-        let region = Region::new(&physical, &tables).map_err(StartError::Memory)?;
+        let Memory {
+            physical,
+            tables,
+            region,
+        } = Memory::new(slots).map_err(StartError::Memory)?;
         // A rewritten program has a page of the blob mapped in its window, out of the region's own file.
         blob.load(&region, !config.rewrite)
             .map_err(StartError::Memory)?;

@@ -1,12 +1,11 @@
 use super::*;
+use crate::memory::Memory;
 use crate::physical::NoSlots;
 use std::sync::Arc;
 
-fn region() -> (Physical, Tables, Region) {
-    let physical = Physical::new(Arc::new(NoSlots));
-    let tables = Tables::new(&physical).unwrap();
-    let region = Region::new(&physical, &tables).unwrap();
-    (physical, tables, region)
+fn region() -> (Arc<Physical>, Arc<Tables>, Region) {
+    let memory = Memory::new(Arc::new(NoSlots)).unwrap();
+    (memory.physical, memory.tables, memory.region)
 }
 
 #[test]

@@ -1,9 +1,10 @@
 use super::*;
+use crate::memory::Memory;
 use crate::physical::NoSlots;
 use cormus_hypercall::layout::REGION_BASE;
 use cormus_hypercall::map::protection::{READ, WRITE};
 
-struct Memory {
+struct Setup {
     region: Region,
     windows: Windows,
     physical: Arc<Physical>,
@@ -11,13 +12,15 @@ struct Memory {
     buffer: u64,
 }
 
-fn memory() -> Memory {
-    let physical = Arc::new(Physical::new(Arc::new(NoSlots)));
-    let tables = Arc::new(Tables::new(&physical).unwrap());
-    let region = Region::new(&physical, &tables).unwrap();
+fn memory() -> Setup {
+    let Memory {
+        physical,
+        tables,
+        region,
+    } = Memory::new(Arc::new(NoSlots)).unwrap();
     let buffer = REGION_BASE + region.grow(&physical, &tables, 2 << 20).unwrap();
     let windows = Windows::new(Arc::clone(&physical), tables);
-    Memory {
+    Setup {
         region,
         windows,
         physical,
@@ -35,7 +38,7 @@ fn anonymous(address: u64, len: u64, protection: u32) -> Mapping<'static> {
     }
 }
 
-impl Memory {
+impl Setup {
     fn put(&self, window: &Window, address: u64, text: &[u8]) -> SysResult {
         self.region.write_bytes(self.buffer, text).unwrap();
         window.write(address, self.buffer, text.len() as u64, &self.region)
@@ -214,4 +217,38 @@ fn code_is_patched_in_a_private_copy() {
     check(SHARED, b"ab", Err(Errno::EIO));
     check(0x9_0000, b"ab", Err(Errno::EIO));
     check(u64::MAX, b"ab", Err(Errno::EFAULT));
+}
+
+/// A large, mostly filled mapping and one with a page here and there go different ways and arrive alike.
+#[test]
+fn fork_copies_large_mappings() {
+    let memory = memory();
+    let parent = memory
+        .windows
+        .get(u64::from(memory.windows.create().unwrap()))
+        .unwrap();
+    let child = memory
+        .windows
+        .get(u64::from(memory.windows.create().unwrap()))
+        .unwrap();
+    let check = |step: u64| {
+        const LEN: u64 = 6 << 20;
+        let mapping = anonymous(0x20_0000, LEN, READ | WRITE);
+        for window in [parent, child] {
+            window.map(&mapping, &memory.region).unwrap();
+        }
+        let pages = || (0..LEN / 4096).filter(|page| page % step != 1);
+        for page in pages() {
+            let text = page.to_le_bytes();
+            memory.put(parent, 0x20_0000 + page * 4096, &text).unwrap();
+        }
+        let copied = child.copy_private(parent, 0x20_0000, LEN);
+        assert_eq!(copied, Ok(pages().count() as u64 * 4096), "{step}");
+        for page in pages() {
+            let text = memory.get(child, 0x20_0000 + page * 4096, 8).unwrap();
+            assert_eq!(text, page.to_le_bytes(), "{step}");
+        }
+    };
+    check(7);
+    check(2);
 }
