@@ -5,6 +5,7 @@
 
 pub mod misc;
 pub mod random;
+mod trace;
 
 use crate::fs;
 use crate::task::Task;
@@ -182,6 +183,14 @@ pub fn lookup(number: u64) -> Option<&'static Entry> {
 
 /// Answers one call. Unknown numbers give `ENOSYS` and are logged once each.
 pub fn dispatch(context: &mut Context<'_>) -> SysResult {
+    if context.task.kernel.config.trace {
+        trace::dispatch(context, answer)
+    } else {
+        answer(context)
+    }
+}
+
+fn answer(context: &mut Context<'_>) -> SysResult {
     let number = context.regs.orig_rax;
     match lookup(number) {
         Some(entry) => (entry.handler)(context),
