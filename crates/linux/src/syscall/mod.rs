@@ -105,6 +105,7 @@ pub const FAMILIES: &[&[Entry]] = &[
     crate::exec::CALLS,
     crate::ipc::sysv::message::CALLS,
     crate::ipc::sysv::semaphore::CALLS,
+    crate::ipc::sysv::shared::CALLS,
     crate::ipc::poll::CALLS,
     crate::ipc::signalfd::CALLS,
     crate::ipc::timerfd::CALLS,

@@ -1,11 +1,12 @@
-//! System V semaphores and message queues.
+//! System V semaphores, message queues and shared memory.
 //!
-//! Both are tables of objects with a key, an owner and a mode; [`table`] is what they share. A blocked call waits on
+//! All three are tables of objects with a key, an owner and a mode; [`table`] is what they share. A blocked call waits on
 //! the object's own queue and finds out by itself whether the object was removed meanwhile.
 
 pub mod message;
 mod permission;
 pub mod semaphore;
+pub mod shared;
 mod table;
 
 #[cfg(test)]
@@ -20,6 +21,8 @@ use table::Table;
 pub struct Namespace {
     semaphores: Table<semaphore::Set>,
     messages: Table<message::Queue>,
+    segments: Table<shared::Segment>,
+    removed: shared::Removed,
     undo: semaphore::Undo,
 }
 
