@@ -222,6 +222,7 @@ fn cpuinfo(cpus: u32) -> Vec<u8> {
             .into()
     };
     let (model, vendor): (String, String) = (printable(&model), printable(&vendor));
+    let (family, number, stepping) = cpu_version(__cpuid(1).eax);
     let flags = cpu_flags();
     let mhz = crate::platform::platform()
         .clock()
@@ -231,12 +232,28 @@ fn cpuinfo(cpus: u32) -> Vec<u8> {
     for cpu in 0..cpus {
         let _ = write!(
             out,
-            "processor\t: {cpu}\nvendor_id\t: {vendor}\nmodel name\t: {model}\ncpu MHz\t\t: {mhz}.000\ncache size\t: 1024 KB\n\
+            "processor\t: {cpu}\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: {number}\nmodel name\t: {model}\nstepping\t: {stepping}\ncpu MHz\t\t: {mhz}.000\ncache size\t: 1024 KB\n\
              physical id\t: 0\nsiblings\t: {cpus}\ncore id\t\t: {cpu}\ncpu cores\t: {cpus}\nfpu\t\t: yes\n\
              flags\t\t: {flags}\nclflush size\t: 64\naddress sizes\t: 48 bits physical, 48 bits virtual\n\n"
         );
     }
     out.into_bytes()
+}
+
+/// Family, model and stepping from CPUID's version word; the extended fields count for families 6 and 15 alone.
+fn cpu_version(word: u32) -> (u32, u32, u32) {
+    let (family, model) = (word >> 8 & 0xf, word >> 4 & 0xf);
+    let extended = if family == 6 || family == 15 {
+        (word >> 16 & 0xf) << 4
+    } else {
+        0
+    };
+    let family = if family == 15 {
+        family + (word >> 20 & 0xff)
+    } else {
+        family
+    };
+    (family, extended | model, word & 0xf)
 }
 
 /// The flags that programs test for, by CPUID.

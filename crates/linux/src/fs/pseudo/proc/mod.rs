@@ -1,6 +1,7 @@
 //! `/proc`: processes and the machine, in the formats of proc(5).
 
 mod machine;
+mod memory;
 mod process;
 
 use super::node::{Directory, Head, Link, PROC_MAGIC, Text};

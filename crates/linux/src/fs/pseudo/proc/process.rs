@@ -1,6 +1,7 @@
 //! The directory of one process.
 
 use super::machine::TICKS_PER_S;
+use super::memory::{self, Memory};
 use super::{DIRECTORY, PID_STRIDE, REGULAR, SYMLINK, parse_pid};
 use crate::fs::pseudo::node::{Directory, Head, Link, PROC_MAGIC, Text};
 use crate::fs::vfs::mount_flags;
@@ -95,6 +96,8 @@ fn files(maker: &Maker) -> Vec<Entry> {
         (b"environ", maker.text(7, environ)),
         (b"auxv", maker.text(8, |process| Ok(auxv(process)))),
         (b"comm", name_file(maker)),
+        (b"mem", Memory::new(maker.head(33, REGULAR | 0o600), maker.process.clone())),
+        (b"smaps_rollup", maker.text(34, memory::rollup)),
         (b"limits", maker.text(10, |process| Ok(limits(process)))),
         (b"mounts", mount_table(maker, 11, false)),
         (b"mountinfo", mount_table(maker, 12, true)),
@@ -412,12 +415,13 @@ fn status(process: &Process) -> Vec<u8> {
     );
     if let Some(task) = leader(process) {
         let who = task.credentials();
+        let kinds = memory::kinds(process);
         let groups: Vec<String> = who.groups.iter().map(|group| format!("{group}")).collect();
         let _ = write!(
             out,
             "Uid:\t{}\t{}\t{}\t{}\nGid:\t{}\t{}\t{}\t{}\nFDSize:\t64\nGroups:\t{} \n\
              VmPeak:\t{total:>8} kB\nVmSize:\t{total:>8} kB\nVmLck:\t       0 kB\nVmPin:\t       0 kB\nVmHWM:\t{resident:>8} kB\nVmRSS:\t{resident:>8} kB\n\
-             RssAnon:\t{resident:>8} kB\nRssFile:\t       0 kB\nRssShmem:\t       0 kB\nVmSwap:\t       0 kB\nThreads:\t{threads}\nSigQ:\t0/7823\n",
+             RssAnon:\t{resident:>8} kB\nRssFile:\t       0 kB\nRssShmem:\t       0 kB\n{kinds}VmSwap:\t       0 kB\nThreads:\t{threads}\nSigQ:\t0/7823\n",
             who.uid,
             who.euid,
             who.suid,
