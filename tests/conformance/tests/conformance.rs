@@ -12,16 +12,6 @@ use cormus_conformance::{Pending, check};
 /// `CORMUS_PENDING=1` runs even the programs that are pending as a whole.
 const PENDING: &[Pending] = &[
     Pending {
-        program: "files_memfd",
-        checks: &["shared_writable_map_sealed", "mprotect_sealed"],
-        reason: "a mapping does not ask for F_SEAL_WRITE",
-    },
-    Pending {
-        program: "files_perms",
-        checks: &["user_link", "user"],
-        reason: "protected_hardlinks is not enforced",
-    },
-    Pending {
         program: "io_fds",
         checks: &["dev_stdin"],
         reason: "/dev/stdin of /dev/null cannot be looked up",
@@ -42,16 +32,6 @@ const PENDING: &[Pending] = &[
         reason: "PROT_EXEC is not enforced; pages of a shrunk file stay",
     },
     Pending {
-        program: "memory_shared",
-        checks: &[],
-        reason: "no System V shared memory",
-    },
-    Pending {
-        program: "process_create",
-        checks: &["unshare_files", "unshare_fs"],
-        reason: "unshare",
-    },
-    Pending {
         program: "process_exec",
         checks: &[],
         reason: "no ETXTBSY",
@@ -67,13 +47,8 @@ const PENDING: &[Pending] = &[
         reason: "RLIMIT_FSIZE, RLIMIT_AS and RLIMIT_CPU have no effect",
     },
     Pending {
-        program: "process_wait",
-        checks: &[],
-        reason: "a stopped process does not take a signal that comes before SIGCONT late",
-    },
-    Pending {
         program: "sockets_unix",
-        checks: &["fills", "shutdown_unconnected"],
+        checks: &["fills"],
         reason: "smaller buffers",
     },
     Pending {
@@ -88,28 +63,13 @@ const PENDING: &[Pending] = &[
     },
     Pending {
         program: "threads_basic",
-        checks: &["setname_text", "rseq_registered", "rseq_cpu", "rseq_again"],
-        reason: "no rseq; names of other threads",
+        checks: &["setname_text"],
+        reason: "names of other threads",
     },
     Pending {
         program: "threads_basic_static",
-        checks: &["setname_text", "rseq_registered", "rseq_cpu", "rseq_again"],
-        reason: "no rseq; names of other threads",
-    },
-    Pending {
-        program: "time_clocks",
-        checks: &["adjtimex_read"],
-        reason: "adjtimex",
-    },
-    Pending {
-        program: "time_clocks_static",
-        checks: &["adjtimex_read"],
-        reason: "adjtimex",
-    },
-    Pending {
-        program: "process_create_static",
-        checks: &["unshare_files", "unshare_fs"],
-        reason: "unshare",
+        checks: &["setname_text"],
+        reason: "names of other threads",
     },
 ];
 
