@@ -135,6 +135,12 @@ const TASKS: u32 = 512;
 /// Open files of a process in a machine that names no limit.
 const FILES: u32 = 65_536;
 
+/// Processors that this process may use. Not what the standard library says, which reads the control
+/// groups' files for it.
+pub(crate) fn host_cpu_count() -> u32 {
+    rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count().max(1))
+}
+
 impl Config {
     /// A machine for one program, with the host's own tree as its root.
     #[must_use]
@@ -171,8 +177,7 @@ impl Config {
 
     /// Processors that the program is told of.
     pub(crate) fn cpu_count(&self) -> u32 {
-        // Not what the standard library says, which reads the control groups' files for it.
-        let host = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count().max(1));
+        let host = host_cpu_count();
         match self.cpus_thousandths {
             Some(thousandths) => thousandths.div_ceil(1000).clamp(1, host),
             None => host,

@@ -8,6 +8,7 @@ use crate::edges::Edges;
 use crate::end::StartError;
 use crate::files::Files;
 use crate::monitor::{MakeThread, Monitor, Parts};
+use crate::quota::Quota;
 use crate::streams::Streams;
 use cormus_guest_mem::{Memory, NoSlots, Region};
 use cormus_linux_abi::{Errno, SysResult};
@@ -85,6 +86,7 @@ impl Harness {
             trace: None,
             threads: Box::new(Arc::clone(&threads)),
             memory_bytes: config.memory_bytes,
+            quota: Quota::new(None, 1),
         });
         monitor.windows.create().map_err(StartError::Memory)?;
         Ok(Harness {

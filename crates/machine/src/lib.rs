@@ -25,6 +25,7 @@ mod harness;
 mod machine;
 mod monitor;
 mod operands;
+mod quota;
 mod remote;
 mod requests;
 mod signals;

@@ -2,11 +2,12 @@
 
 use crate::blob::Blob;
 use crate::clock::Clock;
-use crate::config::{Config, TraceTarget};
+use crate::config::{self, Config, TraceTarget};
 use crate::edges::{Edges, pump};
 use crate::end::{End, StartError};
 use crate::files::Files;
 use crate::monitor::{MakeThread, Monitor, Parts};
+use crate::quota::Quota;
 use crate::signals;
 use crate::stats::Stats;
 use crate::streams::Streams;
@@ -88,8 +89,13 @@ impl Machine {
             trace,
             threads: Box::new(Arc::clone(&threads)),
             memory_bytes: config.memory_bytes,
+            quota: Quota::new(config.cpus_thousandths, config::host_cpu_count()),
         }));
         monitor.clock.publish(&monitor.region);
+        Quota::start(&monitor).map_err(|source| StartError::Host {
+            action: "start a thread",
+            source,
+        })?;
         let first = first_vcpu(&monitor, &threads)?;
         Ok(Machine {
             monitor,

@@ -6,6 +6,7 @@ use crate::clock::Clock;
 use crate::edges::{Edges, pump};
 use crate::end::End;
 use crate::files::Files;
+use crate::quota::Quota;
 use crate::requests::Requests;
 use crate::sleep;
 use crate::stats::Counters;
@@ -50,6 +51,7 @@ pub(crate) struct Monitor {
     pub(crate) trace: Option<Mutex<File>>,
     pub(crate) threads: Box<dyn MakeThread>,
     pub(crate) watch: Watch,
+    pub(crate) quota: Quota,
     pub(crate) heap_bytes: AtomicU64,
     stopping: AtomicBool,
     end: Mutex<Option<End>>,
@@ -69,6 +71,7 @@ pub(crate) struct Parts {
     pub(crate) trace: Option<File>,
     pub(crate) threads: Box<dyn MakeThread>,
     pub(crate) memory_bytes: u64,
+    pub(crate) quota: Quota,
 }
 
 impl Monitor {
@@ -91,6 +94,7 @@ impl Monitor {
             trace: parts.trace.map(Mutex::new),
             threads: parts.threads,
             watch: Watch::new(parts.memory_bytes),
+            quota: parts.quota,
             heap_bytes: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             end: Mutex::new(None),
@@ -124,6 +128,7 @@ impl Monitor {
         self.edges.ring();
         self.edges.pump.reconsider();
         self.watch.stop();
+        self.quota.stop();
     }
 
     /// How the machine ended, if it did.

@@ -111,6 +111,7 @@ impl Runner {
     fn step(&mut self) -> Next {
         let monitor = Arc::clone(&self.monitor);
         let index = self.caller.index;
+        monitor.quota.pass();
         if !monitor.vcpus.enter_guest(index) {
             self.kicked();
             return Next::Run;
@@ -142,14 +143,18 @@ impl Runner {
         Counters::count(&self.monitor.counters.kicks);
         let monitor = Arc::clone(&self.monitor);
         signals::collect(&monitor);
+        let area = monitor.region.area(self.caller.index);
+        if area.kicked().load(Ordering::SeqCst) == 0 {
+            // It was the monitor's own affair, or the personality has acted on it already.
+            return;
+        }
         let rip = self.vcpu.registers().rip;
         let place = monitor.blob.place(rip);
         if place == Place::Program {
             self.upcall(&upcall::kick());
             return;
         }
-        let attention = monitor.region.area(self.caller.index).attention();
-        attention.store(1, Ordering::SeqCst);
+        area.attention().store(1, Ordering::SeqCst);
         if place == Place::WayOut {
             self.vcpu.registers_mut().rip = monitor.blob.header().exit_start;
         }

@@ -175,6 +175,13 @@ impl Vcpus {
         }
     }
 
+    /// Makes every vCPU that runs the guest leave it; its guest thread learns nothing of that.
+    pub(crate) fn interrupt_all(&self) {
+        for index in self.with_thread() {
+            self.kick(index);
+        }
+    }
+
     /// Notes whether vCPU `index` sleeps.
     pub(crate) fn set_sleeping(&self, index: u32, sleeps: bool) {
         self.slot(index).sleeping.store(sleeps, Ordering::SeqCst);
