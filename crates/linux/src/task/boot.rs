@@ -102,7 +102,13 @@ fn first_task(kernel: &'static Kernel) -> SysResult<Arc<Task>> {
     let root = kernel.vfs.root();
     let fs = Arc::new(FsContext::new(root.clone(), root, 0o22));
     let files = Arc::new(FdTable::default());
-    for (number, file) in stream::standard_files(kernel).into_iter().enumerate() {
+    // With a terminal the console takes the streams, and with them their news.
+    let streams = if kernel.config.terminal {
+        [const { None }; 3]
+    } else {
+        stream::standard_files(kernel)
+    };
+    for (number, file) in streams.into_iter().enumerate() {
         if let Some(file) = file {
             files.replace(number as u32, file, false);
         }
