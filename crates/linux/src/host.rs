@@ -38,7 +38,8 @@ pub enum Wake {
     Kicked,
 }
 
-/// Sleeps while `word` holds `expected`, until `deadline_ns` (0: none) of the monotonic clock.
+/// Sleeps while `word` holds `expected`, until `deadline_ns` (0: none) of the monotonic clock. The caller serves the news
+/// ([`crate::edges::drain_news`]) as soon as it counts no more as a sleeper: it would wake itself for each.
 pub fn wait(word: &AtomicU32, expected: u32, deadline_ns: u64, interruptible: bool) -> Wake {
     let flags = if interruptible {
         0
@@ -49,7 +50,6 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline_ns: u64, interruptible: bo
         Call::Wait,
         [address(word), u64::from(expected), deadline_ns, flags, 0],
     );
-    crate::edges::drain_news();
     match result {
         Err(Errno::ETIMEDOUT) => Wake::TimedOut,
         Err(Errno::EINTR) => Wake::Kicked,

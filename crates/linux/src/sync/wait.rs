@@ -6,6 +6,7 @@
 
 use super::SpinLock;
 use crate::Errno;
+use crate::edges;
 use crate::host::{self, Wake};
 use crate::task::Task;
 use alloc::sync::{Arc, Weak};
@@ -152,6 +153,7 @@ impl WaitQueue {
                 Wake::Woken
             };
             self.sleepers.fetch_sub(1, Ordering::SeqCst);
+            edges::drain_news();
             match wake {
                 Wake::Woken => {}
                 Wake::TimedOut => return test().ok_or(WaitError::TimedOut),
@@ -185,6 +187,7 @@ impl WaitQueue {
                 Wake::Woken
             };
             self.sleepers.fetch_sub(1, Ordering::SeqCst);
+            edges::drain_news();
             match wake {
                 Wake::Woken => {}
                 Wake::TimedOut => return test().ok_or(WaitError::TimedOut),
@@ -205,6 +208,7 @@ impl WaitQueue {
                 host::wait(&self.sequence, seen, 0, false);
             }
             self.sleepers.fetch_sub(1, Ordering::SeqCst);
+            edges::drain_news();
         }
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Lock order: two buckets in the order of their indices; nothing else is locked inside a bucket.
 
+use crate::edges;
 use crate::host::{self, Wake};
 use crate::sync::{SpinGuard, SpinLock};
 use crate::task::Task;
@@ -104,7 +105,9 @@ impl Sleeper {
             if !matches!(state, Ok(_) | Err(ASLEEP)) {
                 continue;
             }
-            match host::wait(&self.state, ASLEEP, deadline_ns, true) {
+            let wake = host::wait(&self.state, ASLEEP, deadline_ns, true);
+            edges::drain_news();
+            match wake {
                 Wake::Woken => {}
                 Wake::TimedOut => return Outcome::TimedOut,
                 Wake::Kicked => task.acknowledge_kick(),
