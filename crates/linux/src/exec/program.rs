@@ -2,6 +2,7 @@
 
 use super::elf::{self, Image, ReadAt};
 use super::script;
+use crate::fs::busy;
 use crate::fs::inode::check_access;
 use crate::fs::walk::{self, AT_FDCWD, WalkFlags};
 use crate::fs::{File, NodeKind, OpenFlags, Path};
@@ -103,6 +104,9 @@ fn open(task: &Task, path: &Path) -> SysResult<Arc<File>> {
         return Err(Errno::EACCES);
     }
     check_access(&attr, &task.credentials(), 1)?;
+    if busy::is_written(&path.inode) {
+        return Err(Errno::ETXTBSY);
+    }
     // Execution needs no right to read, so the file is opened below the checks of open(2).
     let ops = path.inode.clone().open(task, OpenFlags::empty())?;
     let id = task.kernel.unique_id();

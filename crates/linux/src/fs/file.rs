@@ -266,7 +266,7 @@ impl File {
             | OpenFlags::TRUNC
             | OpenFlags::CLOEXEC;
         let flags = AtomicU32::new((flags - act).bits());
-        Arc::new(File {
+        let file = Arc::new(File {
             ops,
             path,
             position: Mutex::new(0),
@@ -275,7 +275,9 @@ impl File {
             signal: AtomicU32::new(0),
             id,
             epolls: Membership::default(),
-        })
+        });
+        super::busy::opened(&file);
+        file
     }
 
     /// Access mode and status flags.
@@ -299,6 +301,7 @@ impl File {
 impl Drop for File {
     fn drop(&mut self) {
         super::locks::ended(self);
+        super::busy::ended(self);
         self.epolls.leave_all(self);
         self.ops.clone().release(self);
         super::notify::closed(self);

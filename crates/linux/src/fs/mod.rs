@@ -3,6 +3,7 @@
 //! [`Inode`] is an object of a file system, [`File`] an open file description with its [`FileOps`], [`FdTable`] a process's descriptors,
 //! [`Vfs`] the tree of mounts. Pipes, sockets, epoll sets and the like are `FileOps` without an inode in the tree.
 
+pub mod busy;
 pub mod calls;
 pub mod dentry;
 pub mod directory;

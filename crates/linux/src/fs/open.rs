@@ -137,6 +137,9 @@ pub fn open_path(task: &Task, path: &Path, flags: OpenFlags) -> SysResult<Arc<Fi
     if flags.contains(OpenFlags::NOATIME) && !owns(&path.inode.attr()?, &credentials) {
         return Err(Errno::EPERM);
     }
+    if writes && kind == NodeKind::Regular && super::busy::is_running(task.kernel, &path.inode) {
+        return Err(Errno::ETXTBSY);
+    }
     open_unchecked(task, path, flags)
 }
 
