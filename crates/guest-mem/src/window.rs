@@ -94,6 +94,8 @@ pub struct Windows {
 #[derive(Debug)]
 struct Pool {
     free: Vec<u32>,
+    /// Freed and empty, but a vCPU has yet to leave.
+    doomed: Vec<u32>,
     /// Numbers from here on have never been used.
     fresh: u32,
 }
@@ -106,6 +108,7 @@ impl Windows {
             entries: (0..WINDOW_COUNT_MAX).map(|_| OnceLock::new()).collect(),
             pool: Mutex::new(Pool {
                 free: Vec::new(),
+                doomed: Vec::new(),
                 fresh: 0,
             }),
             shared: Arc::new(Shared { physical, tables }),
@@ -122,6 +125,7 @@ impl Windows {
     /// `EAGAIN` when all are in use, as for processes; `ENOMEM`.
     pub fn create(&self) -> SysResult<u32> {
         let mut pool = self.pool();
+        self.take_back(&mut pool);
         if let Some(number) = pool.free.pop() {
             if let Some(window) = self.entries[number as usize].get() {
                 window.live.store(true, Ordering::Release);
@@ -149,27 +153,43 @@ impl Windows {
             .ok_or(Errno::EINVAL)
     }
 
-    /// Empties a window and gives it back.
+    /// Moves the doomed windows that nobody runs in any more to the free ones.
+    fn take_back(&self, pool: &mut Pool) {
+        let Pool { free, doomed, .. } = pool;
+        doomed.retain(|&number| {
+            let window = self.entries[number as usize].get();
+            let Some(window) = window.filter(|window| window.users.load(Ordering::Acquire) == 0)
+            else {
+                return true;
+            };
+            window.live.store(false, Ordering::Release);
+            free.push(number);
+            false
+        });
+    }
+
+    /// Empties a window and gives it back: at once, or as soon as the last vCPU in it has left, which is how a process's own
+    /// last thread frees it.
     ///
     /// # Errors
-    /// `EBUSY` while a vCPU runs in it, `EINVAL` for a number of none.
+    /// `EINVAL` for a number of none.
     pub fn free(&self, number: u64) -> SysResult<()> {
         let mut pool = self.pool();
         let window = self.get(number)?;
-        if window.users.load(Ordering::Acquire) != 0 {
-            return Err(Errno::EBUSY);
+        let number = u32::try_from(number).map_err(|_| Errno::EINVAL)?;
+        if pool.doomed.contains(&number) {
+            return Err(Errno::EINVAL);
         }
         window.clear()?;
-        window.live.store(false, Ordering::Release);
-        pool.free
-            .push(u32::try_from(number).map_err(|_| Errno::EINVAL)?);
+        pool.doomed.push(number);
+        self.take_back(&mut pool);
         Ok(())
     }
 
     /// How many windows are in use.
     pub fn count(&self) -> usize {
         let pool = self.pool();
-        pool.fresh as usize - pool.free.len()
+        pool.fresh as usize - pool.free.len() - pool.doomed.len()
     }
 }
 

@@ -67,7 +67,7 @@ calls! {
 
     /// A new, empty window. Its number.
     WindowNew = 20(),
-    /// Drops a window and all that is mapped in it; no vCPU may be using it.
+    /// Drops all that is mapped in a window, and the window itself as soon as no vCPU runs in it.
     WindowFree = 21("window"),
     /// Continues the calling vCPU in another window.
     WindowSwitch = 22("window"),
