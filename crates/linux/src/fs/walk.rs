@@ -102,7 +102,7 @@ pub fn find(task: &Task, dirfd: i32, path: &[u8], flags: WalkFlags) -> SysResult
     }
     let mut walk = Walk::new(task, dirfd, path, flags)?;
     loop {
-        let parent = walk.to_last()?;
+        let parent = walk.walk_to_last()?;
         let here = match &parent.last {
             Last::Here | Last::Dot => parent.directory.clone(),
             Last::DotDot => walk.up(&parent.directory)?,
@@ -133,7 +133,7 @@ pub fn parent(task: &Task, dirfd: i32, path: &[u8]) -> SysResult<Parent> {
     if path.is_empty() {
         return Err(Errno::ENOENT);
     }
-    let parent = Walk::new(task, dirfd, path, WalkFlags::empty())?.to_last()?;
+    let parent = Walk::new(task, dirfd, path, WalkFlags::empty())?.walk_to_last()?;
     if parent.directory.inode.kind() != NodeKind::Directory {
         return Err(Errno::ENOTDIR);
     }
@@ -210,7 +210,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks all but the last component.
-    fn to_last(&mut self) -> SysResult<Parent> {
+    fn walk_to_last(&mut self) -> SysResult<Parent> {
         loop {
             let Some((start, end)) = self.next_name() else {
                 return Ok(self.stopped(Last::Here, false));

@@ -168,9 +168,8 @@ fn socketpair(context: &mut Context<'_>) -> SysResult {
         flags,
     );
     let stored = second.and_then(|second| {
-        user::write(context.arg(3), &[first, second]).map_err(|error| {
+        user::write(context.arg(3), &[first, second]).inspect_err(|_| {
             let _ = task.files().remove(second);
-            error
         })
     });
     if let Err(error) = stored {

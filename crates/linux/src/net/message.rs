@@ -73,8 +73,8 @@ pub(super) struct Header {
     pad_end: u32,
 }
 
-// SAFETY: integers only, the padding of the C structure is spelled out.
 #[allow(unsafe_code, reason = "plain structure that programs pass as bytes")]
+// SAFETY: integers only, the padding of the C structure is spelled out.
 unsafe impl Pod for Header {}
 const _: () = assert!(size_of::<Header>() == 56);
 

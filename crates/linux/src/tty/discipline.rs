@@ -23,11 +23,11 @@ pub struct Termios {
     pub cc: [u8; 19],
 }
 
-// SAFETY: four words and twenty bytes, without padding.
 #[allow(
     unsafe_code,
     reason = "plain structure that programs read and write as bytes"
 )]
+// SAFETY: four words and twenty bytes, without padding.
 unsafe impl Pod for Termios {}
 const _: () = assert!(size_of::<Termios>() == 36);
 
@@ -128,7 +128,7 @@ enum Unit {
 }
 
 /// State between line and reader.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LineDiscipline {
     /// The settings.
     pub termios: Termios,
@@ -140,19 +140,6 @@ pub struct LineDiscipline {
     /// Output is stopped (VSTOP).
     pub stopped: bool,
     column: usize,
-}
-
-impl Default for LineDiscipline {
-    fn default() -> LineDiscipline {
-        LineDiscipline {
-            termios: Termios::default(),
-            input: VecDeque::new(),
-            lines: 0,
-            literal: false,
-            stopped: false,
-            column: 0,
-        }
-    }
 }
 
 impl LineDiscipline {
@@ -461,12 +448,13 @@ impl LineDiscipline {
     pub fn set_termios(&mut self, termios: Termios) {
         let was_canonical = self.local(flag::ICANON);
         self.termios = termios;
-        if !was_canonical && self.local(flag::ICANON) {
-            if let Some(Unit::Byte(byte)) = self.input.back().copied() {
-                self.input.pop_back();
-                self.input.push_back(Unit::End(byte));
-                self.lines += 1;
-            }
+        if !was_canonical
+            && self.local(flag::ICANON)
+            && let Some(Unit::Byte(byte)) = self.input.back().copied()
+        {
+            self.input.pop_back();
+            self.input.push_back(Unit::End(byte));
+            self.lines += 1;
         }
         if self.termios.iflag & flag::IXON == 0 {
             self.stopped = false;

@@ -125,7 +125,7 @@ impl FileOps for SimpleFile {
 
 fn simple(ino: u64, minor: u64, kind: Simple) -> Arc<dyn Inode> {
     let mode = NodeKind::CharDevice as u32 | 0o666;
-    Device::new(head(ino, mode, device(1, minor)), move |_, _, inode| {
+    Device::node(head(ino, mode, device(1, minor)), move |_, _, inode| {
         Ok(Arc::new(SimpleFile {
             device: kind,
             inode,
@@ -134,7 +134,7 @@ fn simple(ino: u64, minor: u64, kind: Simple) -> Arc<dyn Inode> {
 }
 
 fn link(ino: u64, target: &'static [u8]) -> Arc<dyn Inode> {
-    Link::new(head(ino, NodeKind::Symlink as u32 | 0o777, 0), move |_| {
+    Link::node(head(ino, NodeKind::Symlink as u32 | 0o777, 0), move |_| {
         Ok(target.to_vec())
     })
 }
@@ -212,7 +212,7 @@ impl Terminals {
             let mode = NodeKind::CharDevice as u32 | 0o620;
             let rdev = device(136, u64::from(index));
             let owner = terminals.clone();
-            Ok(Device::new(
+            Ok(Device::node(
                 head(0x2000 + u64::from(index), mode, rdev),
                 move |task, flags, inode| owner.open_slave(task, index, flags, inode),
             ))
@@ -236,7 +236,7 @@ impl Terminals {
     fn ptmx(&self, ino: u64) -> Arc<dyn Inode> {
         let terminals = self.clone();
         let mode = NodeKind::CharDevice as u32 | 0o666;
-        Device::new(head(ino, mode, device(5, 2)), move |_, _, inode| {
+        Device::node(head(ino, mode, device(5, 2)), move |_, _, inode| {
             let pair = terminals.ptys.open(terminals.kernel)?;
             Ok(Arc::new(Master::new(pair, inode)) as Arc<dyn FileOps>)
         })
@@ -261,7 +261,7 @@ pub fn root(kernel: &'static Kernel) -> (Arc<dyn Inode>, Option<Arc<Console>>) {
         (b"urandom", simple(6, 9, Simple::Random)),
         (
             b"tty",
-            Device::new(head(7, tty_mode, device(5, 0)), move |task, _, inode| own
+            Device::node(head(7, tty_mode, device(5, 0)), move |task, _, inode| own
                 .open_own(task, inode))
         ),
         (b"ptmx", terminals.ptmx(8)),
@@ -272,11 +272,11 @@ pub fn root(kernel: &'static Kernel) -> (Arc<dyn Inode>, Option<Arc<Console>>) {
         (b"stderr", link(13, b"/proc/self/fd/2")),
         (
             b"shm",
-            Directory::new(head(14, NodeKind::Directory as u32 | 0o1777, 0), Vec::new())
+            Directory::node(head(14, NodeKind::Directory as u32 | 0o1777, 0), Vec::new())
         ),
         (
             b"mqueue",
-            Directory::new(head(15, NodeKind::Directory as u32 | 0o1777, 0), Vec::new())
+            Directory::node(head(15, NodeKind::Directory as u32 | 0o1777, 0), Vec::new())
         ),
     ];
     if console.is_some() {
@@ -285,14 +285,14 @@ pub fn root(kernel: &'static Kernel) -> (Arc<dyn Inode>, Option<Arc<Console>>) {
         };
         entries.push((
             b"console",
-            Device::new(
+            Device::node(
                 head(9, NodeKind::CharDevice as u32 | 0o620, device(5, 1)),
                 open,
             ),
         ));
     }
     (
-        Directory::new(head(1, NodeKind::Directory as u32 | 0o755, 0), entries),
+        Directory::node(head(1, NodeKind::Directory as u32 | 0o755, 0), entries),
         console,
     )
 }

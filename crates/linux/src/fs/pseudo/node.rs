@@ -79,7 +79,7 @@ pub struct Text {
 
 impl Text {
     /// A file that is only read.
-    pub fn new(
+    pub fn node(
         head: Head,
         generate: impl Fn(&Task) -> SysResult<Vec<u8>> + Send + Sync + 'static,
     ) -> Arc<dyn Inode> {
@@ -220,7 +220,7 @@ pub struct Link {
 
 impl Link {
     /// A link whose text is walked.
-    pub fn new(
+    pub fn node(
         head: Head,
         target: impl Fn(&Task) -> SysResult<Vec<u8>> + Send + Sync + 'static,
     ) -> Arc<dyn Inode> {
@@ -300,7 +300,7 @@ pub struct Directory {
 
 impl Directory {
     /// A directory with fixed entries only.
-    pub fn new(head: Head, fixed: Vec<(&'static [u8], Arc<dyn Inode>)>) -> Arc<dyn Inode> {
+    pub fn node(head: Head, fixed: Vec<(&'static [u8], Arc<dyn Inode>)>) -> Arc<dyn Inode> {
         Directory::dynamic(head, fixed, |_| Err(Errno::ENOENT), Vec::new)
     }
 
@@ -397,7 +397,7 @@ pub(super) struct Device {
 }
 
 impl Device {
-    pub(super) fn new(
+    pub(super) fn node(
         head: Head,
         open: impl Fn(&Task, OpenFlags, Arc<dyn Inode>) -> SysResult<Arc<dyn FileOps>>
         + Send

@@ -20,11 +20,11 @@ fn head(ino: u64, mode: u32) -> Head {
 }
 
 fn folder(ino: u64, entries: Vec<Entry>) -> Arc<dyn Inode> {
-    Directory::new(head(ino, NodeKind::Directory as u32 | 0o555), entries)
+    Directory::node(head(ino, NodeKind::Directory as u32 | 0o555), entries)
 }
 
 fn line(ino: u64, text: alloc::string::String) -> Arc<dyn Inode> {
-    Text::new(head(ino, NodeKind::Regular as u32 | 0o444), move |_| {
+    Text::node(head(ino, NodeKind::Regular as u32 | 0o444), move |_| {
         Ok(text.clone().into_bytes())
     })
 }

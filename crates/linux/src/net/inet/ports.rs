@@ -33,9 +33,12 @@ struct Binding<T> {
     socket: Weak<T>,
 }
 
+/// Bindings by port, and the next port to give out.
+type Inner<T> = (BTreeMap<u16, Vec<Binding<T>>>, u16);
+
 /// The bound ports of one protocol.
 pub(super) struct Ports<T> {
-    inner: SpinLock<(BTreeMap<u16, Vec<Binding<T>>>, u16)>,
+    inner: SpinLock<Inner<T>>,
 }
 
 impl<T> Default for Ports<T> {

@@ -177,7 +177,7 @@ impl TcpSocket {
     }
 
     /// The accepted side of an edge.
-    fn from_edge(&self, queue: Arc<WaitQueue>, edge: Arc<EdgeEnd>) -> Arc<TcpSocket> {
+    fn accepted(&self, queue: Arc<WaitQueue>, edge: Arc<EdgeEnd>) -> Arc<TcpSocket> {
         let (local, peer) = edge.names().unwrap_or_default();
         let port = self
             .local
@@ -268,7 +268,7 @@ impl SocketOps for TcpSocket {
         };
         let queue = Arc::new(WaitQueue::new());
         let end = edge.accept(&queue)?;
-        Ok(self.from_edge(queue, end))
+        Ok(self.accepted(queue, end))
     }
 
     fn connect(&self, _task: &Task, raw: &[u8]) -> SysResult<()> {

@@ -76,11 +76,11 @@ fn value(ino: u64, line: &'static str) -> Arc<dyn Inode> {
 }
 
 fn folder(ino: u64, entries: Vec<Entry>) -> Arc<dyn Inode> {
-    Directory::new(head(ino, DIRECTORY), entries)
+    Directory::node(head(ino, DIRECTORY), entries)
 }
 
 fn sys(kernel: &'static Kernel) -> Arc<dyn Inode> {
-    let hostname = Text::new(head(101, REGULAR | 0o444), move |_| {
+    let hostname = Text::node(head(101, REGULAR | 0o444), move |_| {
         let mut name = kernel.hostname.lock().clone();
         name.push(b'\n');
         Ok(name)

@@ -24,7 +24,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn new(head: Head, process: Weak<Process>) -> Arc<dyn Inode> {
+    pub(super) fn node(head: Head, process: Weak<Process>) -> Arc<dyn Inode> {
         Arc::new(Memory { head, process })
     }
 }

@@ -32,18 +32,18 @@ fn head(ino: u64, mode: u32) -> Head {
 
 /// A read-only file of the machine-wide part.
 fn text(ino: u64, make: impl Fn(&Task) -> Vec<u8> + Send + Sync + 'static) -> Arc<dyn Inode> {
-    Text::new(head(ino, REGULAR | 0o444), move |task| Ok(make(task)))
+    Text::node(head(ino, REGULAR | 0o444), move |task| Ok(make(task)))
 }
 
 /// The root of `/proc`.
 pub fn root(kernel: &'static Kernel) -> Arc<dyn Inode> {
-    let own = Link::new(head(2, SYMLINK), |task| {
+    let own = Link::node(head(2, SYMLINK), |task| {
         Ok(format!("{}", task.process.pid).into_bytes())
     });
-    let own_thread = Link::new(head(3, SYMLINK), |task| {
+    let own_thread = Link::node(head(3, SYMLINK), |task| {
         Ok(format!("{}/task/{}", task.process.pid, task.tid()).into_bytes())
     });
-    let mounts = Link::new(head(4, SYMLINK), |_| Ok(b"self/mounts".to_vec()));
+    let mounts = Link::node(head(4, SYMLINK), |_| Ok(b"self/mounts".to_vec()));
     let mut fixed = alloc::vec![
         (b"self".as_slice(), own),
         (b"thread-self", own_thread),

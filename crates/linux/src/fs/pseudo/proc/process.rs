@@ -42,7 +42,7 @@ impl Maker {
 
     fn text(&self, ino: u64, make: fn(&Process) -> SysResult<Vec<u8>>) -> Arc<dyn Inode> {
         let process = self.process.clone();
-        Text::new(self.head(ino, REGULAR | 0o444), move |_| {
+        Text::node(self.head(ino, REGULAR | 0o444), move |_| {
             make(&*process.upgrade().ok_or(Errno::ESRCH)?)
         })
     }
@@ -82,7 +82,7 @@ pub(super) fn directory(kernel: &'static Kernel, process: &Arc<Process>) -> Arc<
     };
     let mut entries = files(&maker);
     entries.push((b"task", threads(kernel, &maker)));
-    Directory::new(maker.head(0, DIRECTORY), entries)
+    Directory::node(maker.head(0, DIRECTORY), entries)
 }
 
 fn files(maker: &Maker) -> Vec<Entry> {
@@ -96,7 +96,7 @@ fn files(maker: &Maker) -> Vec<Entry> {
         (b"environ", maker.text(7, environ)),
         (b"auxv", maker.text(8, |process| Ok(auxv(process)))),
         (b"comm", name_file(maker)),
-        (b"mem", Memory::new(maker.head(33, REGULAR | 0o600), maker.process.clone())),
+        (b"mem", Memory::node(maker.head(33, REGULAR | 0o600), maker.process.clone())),
         (b"smaps_rollup", maker.text(34, memory::rollup)),
         (b"limits", maker.text(10, |process| Ok(limits(process)))),
         (b"mounts", mount_table(maker, 11, false)),
@@ -162,13 +162,13 @@ fn threads(kernel: &'static Kernel, maker: &Maker) -> Arc<dyn Inode> {
             },
             move |_, bytes| rename(&renamed, bytes),
         );
-        let stat = Text::new(maker.head(1, REGULAR | 0o444), move |_| {
+        let stat = Text::node(maker.head(1, REGULAR | 0o444), move |_| {
             let task = counted.upgrade().ok_or(Errno::ESRCH)?;
             Ok(self::stat(&task.process, Some(&task)))
         });
         entries.retain(|(name, _)| *name != b"comm" && *name != b"stat");
         entries.extend([(b"comm".as_slice(), comm), (b"stat", stat)]);
-        Ok(Directory::new(maker.head(0, DIRECTORY), entries))
+        Ok(Directory::node(maker.head(0, DIRECTORY), entries))
     };
     let list = move || {
         let threads = listed
@@ -215,7 +215,7 @@ fn descriptors(maker: &Maker, info: bool) -> Arc<dyn Inode> {
                 *file.position.lock(),
                 file.flags().bits()
             );
-            return Ok(Text::new(head, move |_| Ok(line.clone().into_bytes())));
+            return Ok(Text::node(head, move |_| Ok(line.clone().into_bytes())));
         }
         let readable = if file.flags().readable() { 0o500 } else { 0 };
         let writable = if file.flags().writable() { 0o300 } else { 0 };
@@ -269,7 +269,7 @@ fn descriptors(maker: &Maker, info: bool) -> Arc<dyn Inode> {
 }
 
 fn mount_table(maker: &Maker, ino: u64, info: bool) -> Arc<dyn Inode> {
-    Text::new(maker.head(ino, REGULAR | 0o444), move |task| {
+    Text::node(maker.head(ino, REGULAR | 0o444), move |task| {
         let root = task.fs().root.lock().clone();
         let mut out = String::new();
         for mount in &task.kernel.vfs.mounts() {
