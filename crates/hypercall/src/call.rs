@@ -167,7 +167,7 @@ calls! {
     MachineExit = 94("code", "by_signal"),
     /// The personality has met a bug of its own: text of the panic. Ends the machine with a backtrace.
     Panic = 95("text", "len"),
-    /// CPU time of a vCPU's thread in nanoseconds; `u32::MAX` for the whole machine.
+    /// CPU time of a vCPU's present guest thread in nanoseconds; `u32::MAX` for the whole machine.
     CpuTime = 96("index"),
     /// Rewrites the two-byte `syscall` at `address` of the current window into a call through address 0.
     Rewrite = 97("address"),

@@ -40,15 +40,15 @@ fn waiter(word: &AtomicU32, value: u32) -> Waiter {
     }
 }
 
-/// Sleeps until `word` is not `expected` or is woken, `kicked` is not 0, or the host's monotonic clock
+/// Sleeps until `word` is not `expected` or is woken, `kicked` has another value than the one beside it, or the host's monotonic clock
 /// reaches `deadline_ns`.
 pub(crate) fn wait(
     word: &AtomicU32,
     expected: u32,
-    kicked: &AtomicU32,
+    (kicked, kicks_seen): (&AtomicU32, u32),
     deadline_ns: Option<u64>,
 ) -> Woken {
-    let waiters = [waiter(word, expected), waiter(kicked, 0)];
+    let waiters = [waiter(word, expected), waiter(kicked, kicks_seen)];
     let deadline = deadline_ns.map(timespec);
     let deadline_pointer = deadline
         .as_ref()
@@ -141,7 +141,7 @@ mod tests {
     fn sleeps_end() {
         let (word, kicked) = (AtomicU32::new(5), AtomicU32::new(0));
         let check = |expected, deadline, expect| {
-            assert_eq!(wait(&word, expected, &kicked, deadline), expect);
+            assert_eq!(wait(&word, expected, (&kicked, 0), deadline), expect);
         };
         check(4, None, Woken::Word);
         check(5, Some(1), Woken::Deadline);

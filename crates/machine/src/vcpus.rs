@@ -9,10 +9,11 @@
 //! before it enters the guest, or the kicker sends the signal, which works right before KVM_RUN too.
 
 use crate::monitor::Monitor;
+use crate::sleep;
 use cormus_hypercall::layout::VCPU_COUNT_MAX;
 use cormus_kvm::interrupt;
 use cormus_linux_abi::{Errno, SysResult};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ struct Slot {
     /// Whether a guest thread runs on the vCPU.
     busy: AtomicBool,
     kicked: AtomicBool,
+    /// CPU time of the thread when it began its guest thread.
+    cpu_start_ns: AtomicU64,
     /// Whether the vCPU sleeps in a call.
     sleeping: AtomicBool,
     run: Mutex<Run>,
@@ -133,6 +136,10 @@ impl Vcpus {
             if let Some(window) = run.next.take() {
                 self.slot(index).busy.store(true, Ordering::SeqCst);
                 self.slot(index).kicked.store(false, Ordering::SeqCst);
+                let start = self.thread(index).map_or(0, sleep::thread_cpu_ns);
+                self.slot(index)
+                    .cpu_start_ns
+                    .store(start, Ordering::Relaxed);
                 return Some(window);
             }
             run = self
@@ -193,7 +200,14 @@ impl Vcpus {
             .find(|index| self.slot(*index).sleeping.load(Ordering::SeqCst))
     }
 
-    /// Kernel's number of vCPU `index`'s thread, if it has one.
+    /// CPU time of vCPU `index`'s guest thread, in nanoseconds; a thread that has ended counts on.
+    pub(crate) fn cpu_ns(&self, index: u32) -> Option<u64> {
+        let total = sleep::thread_cpu_ns(self.thread(index)?);
+        let start = self.slot(index).cpu_start_ns.load(Ordering::Relaxed);
+        Some(total.saturating_sub(start))
+    }
+
+    /// The host's number of vCPU `index`'s thread.
     pub(crate) fn thread(&self, index: u32) -> Option<i32> {
         let thread = self.slot(index).thread.load(Ordering::SeqCst);
         (thread != 0).then_some(thread)

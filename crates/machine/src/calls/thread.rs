@@ -58,6 +58,5 @@ fn cpu_time(monitor: &Monitor, index: u64) -> SysResult {
         return Ok(sleep::process_cpu_ns());
     }
     let index = monitor.vcpus.index(index)?;
-    let thread = monitor.vcpus.thread(index).ok_or(Errno::ESRCH)?;
-    Ok(sleep::thread_cpu_ns(thread))
+    monitor.vcpus.cpu_ns(index).ok_or(Errno::ESRCH)
 }

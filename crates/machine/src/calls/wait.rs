@@ -4,7 +4,7 @@ use super::{Arguments, Caller};
 use crate::edges::pump::{self, Pumped};
 use crate::monitor::Monitor;
 use crate::sleep::{self, Woken};
-use cormus_hypercall::Call;
+use cormus_hypercall::{Call, WAIT_UNINTERRUPTIBLE};
 use cormus_linux_abi::{Errno, SysResult};
 use std::sync::atomic::Ordering;
 
@@ -12,9 +12,10 @@ pub(super) fn answer(
     monitor: &Monitor,
     caller: Caller,
     call: Call,
-    [a, b, c, ..]: Arguments,
+    [a, b, c, d, ..]: Arguments,
 ) -> SysResult {
     match call {
+        Call::Wait if d & WAIT_UNINTERRUPTIBLE != 0 => wait_for_lock(monitor, caller, a, b, c),
         Call::Wait => wait(monitor, caller, a, b, c),
         Call::Wake => {
             let word = monitor.region.word(a)?;
@@ -49,15 +50,7 @@ fn wait(
     if !sleep::is(word, expected) {
         return Ok(0);
     }
-    let deadline = match deadline_ns {
-        0 => None,
-        deadline => Some(
-            monitor
-                .clock
-                .host_deadline(deadline)
-                .ok_or(Errno::ETIMEDOUT)?,
-        ),
-    };
+    let deadline = host_deadline(monitor, deadline_ns)?;
     if monitor.edges.is_active() {
         let edges = &monitor.edges;
         edges.pump.note_served();
@@ -75,12 +68,46 @@ fn wait(
         }
     }
     monitor.vcpus.set_sleeping(caller.index, true);
-    let woken = sleep::wait(word, expected, kicked, deadline);
+    let woken = sleep::wait(word, expected, (kicked, 0), deadline);
     monitor.vcpus.set_sleeping(caller.index, false);
     if kicked.load(Ordering::SeqCst) != 0 {
         return Err(Errno::EINTR);
     }
     match woken {
+        Woken::Deadline => Err(Errno::ETIMEDOUT),
+        Woken::Word | Woken::Signal => Ok(0),
+    }
+}
+
+fn host_deadline(monitor: &Monitor, deadline_ns: u64) -> SysResult<Option<u64>> {
+    match deadline_ns {
+        0 => Ok(None),
+        deadline => monitor
+            .clock
+            .host_deadline(deadline)
+            .map(Some)
+            .ok_or(Errno::ETIMEDOUT),
+    }
+}
+
+/// A sleep that no kick ends: the personality holds off whatever it is about until it has its lock. Only another kick, which the
+/// machine's end is too, makes it look again.
+fn wait_for_lock(
+    monitor: &Monitor,
+    caller: Caller,
+    address: u64,
+    expected: u64,
+    deadline_ns: u64,
+) -> SysResult {
+    let word = monitor.region.word(address)?;
+    let expected = u32::try_from(expected).map_err(|_| Errno::EINVAL)?;
+    let kicked = monitor.region.area(caller.index).kicked();
+    let seen = kicked.load(Ordering::SeqCst);
+    if monitor.stopping() || !sleep::is(word, expected) {
+        return Ok(0);
+    }
+    let deadline = host_deadline(monitor, deadline_ns)?;
+    match sleep::wait(word, expected, (kicked, seen), deadline) {
         Woken::Deadline => Err(Errno::ETIMEDOUT),
         Woken::Word | Woken::Signal => Ok(0),
     }

@@ -208,7 +208,7 @@ fn rest(monitor: &Monitor, tick_ns: Option<u64>) {
     let deadline = tick_ns.map(|tick| sleep::monotonic_ns() + tick);
     let lonely = pump.current().is_none() && monitor.edges.is_active();
     if tick_ns.is_some() || !(lonely || monitor.stopping()) {
-        let _: Woken = sleep::wait(&pump.io_asleep, 1, &NEVER, deadline);
+        let _: Woken = sleep::wait(&pump.io_asleep, 1, (&NEVER, 0), deadline);
     }
     pump.io_asleep.store(0, Ordering::SeqCst);
 }
