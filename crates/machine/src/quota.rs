@@ -44,7 +44,7 @@ impl Quota {
     /// Stands still while the period's time is used up. Called by vCPU threads before they run the guest.
     pub(crate) fn pass(&self) {
         while self.still.load(Ordering::SeqCst) != 0 {
-            let _ = sleep::wait(&self.still, 1, &NEVER, None);
+            let _ = sleep::wait(&self.still, 1, (&NEVER, 0), None);
         }
     }
 
@@ -69,7 +69,7 @@ impl Quota {
     }
 
     fn rest(&self, until_ns: u64) {
-        let _ = sleep::wait(&self.ended, 0, &NEVER, Some(until_ns));
+        let _ = sleep::wait(&self.ended, 0, (&NEVER, 0), Some(until_ns));
     }
 
     fn run(&self, monitor: &Monitor, allowed_ns: u64) {

@@ -79,7 +79,12 @@ impl Watch {
 
     fn rest(&self, ns: u64) {
         static NEVER: AtomicU32 = AtomicU32::new(0);
-        let _ = sleep::wait(&self.ended, 0, (&NEVER, 0), Some(sleep::monotonic_ns() + ns));
+        let _ = sleep::wait(
+            &self.ended,
+            0,
+            (&NEVER, 0),
+            Some(sleep::monotonic_ns() + ns),
+        );
     }
 }
 
