@@ -130,6 +130,13 @@ calls! {
     FileSeek = 62("handle", "offset", "whence"),
     /// Sizes and counts of the file system below a root, as a `file::FsStat` to `stat`.
     FsStat = 63("root", "stat"),
+    /// Attributes of every name on a path in one call. `root` has the root's number in bits 0..32 and in bits 32..64 how many
+    /// bytes of the path are known already. For each name behind those a `file::WalkRecord` is written to `buffer`, a symbolic
+    /// link's with its target; a link or an error is the last one. Bytes filled.
+    FileWalk = 64("root", "path", "path_len", "buffer", "len"),
+    /// Opens, reads and closes a directory: records as of `DirRead` into `buffer`, at most 64 KiB. Bytes filled; bit 32 is set if
+    /// these are all there are.
+    DirList = 65("root", "path", "path_len", "buffer", "len"),
 
     /// Writes to the machine's standard output (1) or error (2). Bytes written; `EAGAIN` when a terminal or pipe is full.
     StreamWrite = 70("stream", "buffer", "len"),

@@ -84,6 +84,31 @@ pub struct DirRecord {
 unsafe impl cormus_linux_abi::Pod for DirRecord {}
 const _: () = assert!(size_of::<DirRecord>() == 24);
 
+/// One name of [`crate::Call::FileWalk`]; a link's target follows, then zeroes up to a multiple of 8.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WalkRecord {
+    /// Attributes, if `error` is 0.
+    pub attr: FileAttr,
+    /// Bytes of the link's target.
+    pub link_len: u32,
+    /// Error number of a name that cannot be looked at.
+    pub error: u32,
+}
+
+#[allow(
+    unsafe_code,
+    reason = "plain structure that crosses the interface as bytes"
+)]
+// SAFETY: integers only; the two words behind the attributes leave no padding.
+unsafe impl cormus_linux_abi::Pod for WalkRecord {}
+const _: () = assert!(size_of::<WalkRecord>() == size_of::<FileAttr>() + 8);
+
+/// Result bit of [`crate::Call::DirList`]: the whole directory was read.
+pub const DIR_COMPLETE: u64 = 1 << 32;
+/// Most names of one [`crate::Call::FileWalk`].
+pub const WALK_COUNT_MAX: usize = 64;
+
 /// Longest path of a request, in bytes.
 pub const PATH_LEN_MAX: u64 = 4096;
 /// Longest extended attribute value of a request, in bytes.

@@ -6,7 +6,7 @@
 use crate::platform::platform;
 use crate::{Errno, SysResult};
 use core::sync::atomic::{AtomicU32, Ordering};
-use cormus_hypercall::file::{FileAttr, FsStat, NameRequest};
+use cormus_hypercall::file::{DIR_COMPLETE, FileAttr, FsStat, NameRequest};
 use cormus_hypercall::map::MapRequest;
 use cormus_hypercall::{Call, WAIT_UNINTERRUPTIBLE, edge};
 
@@ -270,6 +270,41 @@ pub fn file_attr(handle: u64) -> SysResult<FileAttr> {
 pub fn dir_read(handle: u64, cookie: u64, buffer: &mut [u8]) -> SysResult<usize> {
     let len = buffer.len() as u64;
     call(Call::DirRead, [handle, cookie, address_mut(buffer), len, 0]).map(|n| n as usize)
+}
+
+/// Walk records of the names of `path` behind its first `known` bytes; bytes filled.
+pub fn file_walk(root: u32, path: &[u8], known: usize, buffer: &mut [u8]) -> SysResult<usize> {
+    let len = buffer.len() as u64;
+    call(
+        Call::FileWalk,
+        [
+            u64::from(root) | (known as u64) << 32,
+            address(path),
+            path.len() as u64,
+            address_mut(buffer),
+            len,
+        ],
+    )
+    .map(|n| n as usize)
+}
+
+/// Directory records of a path; bytes filled, and whether these are all.
+pub fn dir_list(root: u32, path: &[u8], buffer: &mut [u8]) -> SysResult<(usize, bool)> {
+    let len = buffer.len() as u64;
+    let result = call(
+        Call::DirList,
+        [
+            u64::from(root),
+            address(path),
+            path.len() as u64,
+            address_mut(buffer),
+            len,
+        ],
+    )?;
+    Ok((
+        (result & !DIR_COMPLETE) as usize,
+        result & DIR_COMPLETE != 0,
+    ))
 }
 
 /// Target of a symbolic link; its length.

@@ -129,6 +129,14 @@ impl Dentry {
         }
     }
 
+    /// The dentry of `name` if it is remembered and may be trusted.
+    #[must_use]
+    pub fn remembered(&self, name: &[u8]) -> Option<Arc<Dentry>> {
+        let directory = self.inode.as_ref()?;
+        let known = self.children.lock().names.get(name).cloned()?;
+        (directory.cacheable() || known.mount_count() != 0).then_some(known)
+    }
+
     /// The dentry of `name` in this directory; it may be an absent one.
     ///
     /// # Errors

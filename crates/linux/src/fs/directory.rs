@@ -57,10 +57,7 @@ impl DirFile {
             ino,
             kind: NodeKind::Directory,
         };
-        let mut names = alloc::vec![
-            dot(b".", self.inode.attr()?.ino),
-            dot(b"..", self.parent_ino)
-        ];
+        let mut names = alloc::vec![dot(b".", self.inode.ino()?), dot(b"..", self.parent_ino)];
         self.inode.read_dir(0, &mut |entry| {
             names.push(Listed {
                 name: entry.name.into_boxed_slice(),

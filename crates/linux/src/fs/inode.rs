@@ -104,6 +104,20 @@ pub trait Inode: Any + Send + Sync {
     /// Type; never changes.
     fn kind(&self) -> NodeKind;
 
+    /// Inode number; file systems that know it without asking for the other attributes say it here.
+    ///
+    /// # Errors
+    /// What the medium reports.
+    fn ino(&self) -> SysResult {
+        Ok(self.attr()?.ino)
+    }
+
+    /// Names on the way from this directory will be walked: a file system that can fetch what it needs for all of them at once
+    /// does so, and gives the objects to be held until the walk has found them.
+    fn look_ahead(&self, _names: &[u8]) -> Vec<Arc<dyn Inode>> {
+        Vec::new()
+    }
+
     /// The inode of a name in this directory.
     ///
     /// # Errors

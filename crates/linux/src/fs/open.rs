@@ -147,7 +147,7 @@ fn open_unchecked(task: &Task, path: &Path, flags: OpenFlags) -> SysResult<Arc<F
     let ops: Arc<dyn FileOps> = if flags.contains(OpenFlags::PATH) {
         Arc::new(PathFile::new(path.inode.clone()))
     } else if path.inode.kind() == NodeKind::Directory {
-        let parent_ino = path.parent().inode.attr()?.ino;
+        let parent_ino = path.parent().inode.ino()?;
         Arc::new(DirFile::new(path.inode.clone(), parent_ino))
     } else {
         if flags.contains(OpenFlags::TRUNC) && path.inode.kind() == NodeKind::Regular {

@@ -163,6 +163,8 @@ struct Walk<'a> {
     text: Vec<u8>,
     position: usize,
     links: u32,
+    /// What was fetched ahead, held until the walk has come by.
+    ahead: Vec<Arc<dyn Inode>>,
 }
 
 impl<'a> Walk<'a> {
@@ -190,6 +192,7 @@ impl<'a> Walk<'a> {
             text: path.to_vec(),
             position: 0,
             links: 0,
+            ahead: Vec::new(),
         })
     }
 
@@ -259,16 +262,38 @@ impl<'a> Walk<'a> {
     }
 
     /// The place of a name in a directory, mounts crossed; `None` if it is absent.
-    fn down(&self, at: &Path, name: &[u8]) -> SysResult<Option<Path>> {
+    fn down(&mut self, at: &Path, name: &[u8]) -> SysResult<Option<Path>> {
         self.check_search(at)?;
         let vfs = &self.task.kernel.vfs;
-        let dentry = at.dentry.child(name, &vfs.cache)?;
+        let dentry = match at.dentry.remembered(name) {
+            Some(dentry) => dentry,
+            None => {
+                self.look_ahead(at, name);
+                at.dentry.child(name, &vfs.cache)?
+            }
+        };
         let Some(path) = Path::new(&at.mount, dentry) else {
             return Ok(None);
         };
         let inside = vfs.cross(path);
         self.check_crossing(at, &inside)?;
         Ok(Some(inside))
+    }
+
+    /// Lets the file system fetch `name` and the names that follow it in the text at once.
+    fn look_ahead(&mut self, at: &Path, name: &[u8]) {
+        let mut names = name.to_vec();
+        let rest = self.text.get(self.position..).unwrap_or(&[]);
+        for next in rest.split(|&byte| byte == b'/') {
+            if next == b".." || next.len() > NAME_MAX {
+                break;
+            }
+            if !next.is_empty() && next != b"." {
+                names.push(b'/');
+                names.extend_from_slice(next);
+            }
+        }
+        self.ahead = at.inode.look_ahead(&names);
     }
 
     /// The place above, which for the walk's root is itself.

@@ -5,7 +5,9 @@
 
 use crate::Errno;
 use cormus_hypercall::Call;
-use cormus_hypercall::file::{DirRecord, FileAttr, FsStat, NameRequest, name_op, open};
+use cormus_hypercall::file::{
+    DIR_COMPLETE, DirRecord, FileAttr, FsStat, NameRequest, WalkRecord, name_op, open,
+};
 use cormus_linux_abi::as_bytes;
 use std::borrow::ToOwned;
 use std::collections::BTreeMap;
@@ -301,6 +303,39 @@ impl Host {
         Ok(filled as u64)
     }
 
+    fn walk(&mut self, [root, path, len, buffer, room]: [u64; 5]) -> Result {
+        let known = (root >> 32) as usize;
+        let path = own_bytes(path, len);
+        let tree = &self.roots[root as u32 as usize];
+        let mut out = Vec::new();
+        for end in known + 1..=path.len() {
+            if end != path.len() && path[end] != b'/' {
+                continue;
+            }
+            let mut record = WalkRecord::default();
+            let mut target = &[][..];
+            match tree.get(&text(&path[..end])) {
+                Some(object) => {
+                    record.attr = tree.attr(object.attr.ino)?;
+                    if record.attr.mode & 0o170_000 == 0o120_000 {
+                        target = &object.bytes;
+                    }
+                }
+                None => record.error = Errno::ENOENT.number() as u32,
+            }
+            record.link_len = target.len() as u32;
+            out.extend_from_slice(as_bytes(&record));
+            out.extend_from_slice(target);
+            out.resize(out.len().next_multiple_of(8), 0);
+            if record.error != 0 || !target.is_empty() {
+                break;
+            }
+        }
+        assert!(out.len() as u64 <= room, "a short test path");
+        own_bytes(buffer, out.len() as u64).copy_from_slice(&out);
+        Ok(out.len() as u64)
+    }
+
     fn call(&mut self, call: Call, arguments: [u64; 5]) -> Result {
         let [a, b, c, d, e] = arguments;
         match call {
@@ -339,6 +374,13 @@ impl Host {
                 let target = &tree.object(ino)?.bytes;
                 own_bytes(d, e)[..target.len()].copy_from_slice(target);
                 return Ok(target.len() as u64);
+            }
+            Call::FileWalk => return self.walk(arguments),
+            Call::DirList => {
+                let handle = self.open([a, b, c, open::READ, 0])?;
+                let filled = self.dir_read([handle, 0, d, e, 0]);
+                self.handles.remove(&handle);
+                return Ok(filled? | DIR_COMPLETE);
             }
             Call::FileSync => {}
             Call::FileResize => self.file(a)?.bytes.resize(b as usize, 0),

@@ -4,7 +4,7 @@ use super::{Arguments, Caller};
 use crate::files::{DIR_LEN_MAX, IO_LEN_MAX, NameChange};
 use crate::monitor::Monitor;
 use cormus_hypercall::Call;
-use cormus_hypercall::file::{NameRequest, PATH_LEN_MAX, VALUE_LEN_MAX, name_op};
+use cormus_hypercall::file::{DIR_COMPLETE, NameRequest, PATH_LEN_MAX, VALUE_LEN_MAX, name_op};
 use cormus_linux_abi::{Errno, SysResult};
 use std::ffi::CString;
 
@@ -47,6 +47,19 @@ pub(super) fn answer(
             let len = target.len().min(usize::try_from(e).unwrap_or(usize::MAX));
             region.write_bytes(d, &target[..len])?;
             Ok(len as u64)
+        }
+        Call::FileWalk => {
+            let text = monitor.text(b, c, PATH_LEN_MAX)?;
+            let room = usize::try_from(e).unwrap_or(usize::MAX);
+            let records = files.walk(a & 0xffff_ffff, &text, (a >> 32) as usize, room)?;
+            region.write_bytes(d, &records)?;
+            Ok(records.len() as u64)
+        }
+        Call::DirList => {
+            let (records, complete) =
+                files.list(a, &path(monitor, b, c)?, e.min(DIR_LEN_MAX) as usize)?;
+            region.write_bytes(d, &records)?;
+            Ok(records.len() as u64 | if complete { DIR_COMPLETE } else { 0 })
         }
         Call::FileSync => files.handle(a)?.sync(b != 0),
         Call::FileResize => files.file(a)?.resize(b),

@@ -97,7 +97,9 @@ pub(crate) fn answer(
         | Call::FileAllocate
         | Call::FileName
         | Call::FileSeek
-        | Call::FsStat => file::answer(monitor, caller, call, arguments).into(),
+        | Call::FsStat
+        | Call::FileWalk
+        | Call::DirList => file::answer(monitor, caller, call, arguments).into(),
         Call::StreamWrite | Call::StreamRead | Call::StreamInfo | Call::TerminalSize => {
             stream::answer(monitor, caller, call, arguments).into()
         }

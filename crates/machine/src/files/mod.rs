@@ -12,8 +12,8 @@ mod root;
 
 use crate::config::RootConfig;
 use crate::end::StartError;
-use cormus_hypercall::file::{FileAttr, FsStat, open};
-use cormus_linux_abi::{Errno, SysResult};
+use cormus_hypercall::file::{DirRecord, FileAttr, FsStat, WALK_COUNT_MAX, WalkRecord, open};
+use cormus_linux_abi::{Errno, SysResult, as_bytes, as_bytes_mut};
 pub(crate) use handle::{File, Handle};
 pub(crate) use names::NameChange;
 use root::{Root, attr_of, errno};
@@ -204,6 +204,68 @@ impl Files {
         self.handle(handle)?.read_directory(cookie, len)
     }
 
+    /// Records of a directory from its beginning, at most `len` bytes of them, and whether these are all.
+    pub(crate) fn list(&self, root: u64, path: &CStr, len: usize) -> SysResult<(Vec<u8>, bool)> {
+        let found = self.root(root)?.find(path)?;
+        let flags = open::READ | open::DIRECTORY;
+        let fd = self.open_found(found.fd.as_fd(), found.attr.mode, flags)?;
+        let directory = Handle::new(fd)?;
+        let mut records = Vec::new();
+        let mut cookie = 0;
+        while records.len() < len {
+            let Ok(more) = directory.read_directory(cookie, len - records.len()) else {
+                return Ok((records, false));
+            };
+            if more.is_empty() {
+                return Ok((records, true));
+            }
+            cookie = last_cookie(&more).ok_or(Errno::EIO)?;
+            records.extend_from_slice(&more);
+        }
+        Ok((records, false))
+    }
+
+    /// Looks at every name of a path behind its first `known` bytes: packed [`WalkRecord`]s, at most `room` bytes of them.
+    pub(crate) fn walk(
+        &self,
+        root: u64,
+        path: &[u8],
+        known: usize,
+        room: usize,
+    ) -> SysResult<Vec<u8>> {
+        let root_number = root;
+        let root = self.root(root)?;
+        let mut records = Vec::new();
+        let ends = (known..=path.len())
+            .filter(|&end| end > known && (end == path.len() || path[end] == b'/'))
+            .take(WALK_COUNT_MAX);
+        for end in ends {
+            let prefix = CString::new(&path[..end]).map_err(|_| Errno::EINVAL)?;
+            let mut target = Vec::new();
+            let mut record = WalkRecord::default();
+            match root.find(&prefix).map(|found| found.attr) {
+                Ok(attr) => record.attr = attr,
+                Err(error) => record.error = error.number().unsigned_abs(),
+            }
+            if record.error == 0 && FileType::from_raw_mode(record.attr.mode) == FileType::Symlink {
+                target = self.read_link(root_number, &prefix)?;
+                record.link_len = target.len() as u32;
+            }
+            let size = (size_of::<WalkRecord>() + target.len()).next_multiple_of(8);
+            if records.len() + size > room {
+                break;
+            }
+            let start = records.len();
+            records.extend_from_slice(as_bytes(&record));
+            records.extend_from_slice(&target);
+            records.resize(start + size, 0);
+            if record.error != 0 || record.link_len != 0 {
+                break;
+            }
+        }
+        Ok(records)
+    }
+
     /// Sizes and counts of the file system below a root.
     pub(crate) fn fs_stat(&self, root: u64) -> SysResult<FsStat> {
         let stat = rustix::fs::fstatvfs(&self.root(root)?.fd).map_err(errno)?;
@@ -216,6 +278,19 @@ impl Files {
             block_size: stat.f_frsize,
         })
     }
+}
+
+/// The position behind the last of packed directory records.
+fn last_cookie(mut records: &[u8]) -> Option<u64> {
+    let mut cookie = None;
+    while let Some(head) = records.get(..size_of::<DirRecord>()) {
+        let mut record = DirRecord::default();
+        as_bytes_mut(&mut record).copy_from_slice(head);
+        cookie = Some(record.cookie);
+        let size = (head.len() + usize::from(record.name_len)).next_multiple_of(8);
+        records = records.get(size..).unwrap_or(&[]);
+    }
+    cookie
 }
 
 /// Access mode and flags for a file that exists or is made.

@@ -1,13 +1,14 @@
 //! Names of a layered directory: what was changed here over what the host's directory holds.
 
-use super::lower::DirNames;
+use super::lower::{DirNames, walk_records};
 use super::node::{Body, LayerNode};
-use crate::fs::{DirEntry, NewNode, NodeKind};
+use crate::fs::{DirEntry, Inode, NewNode, NodeKind};
 use crate::sync::SpinLock;
 use crate::{Errno, SysResult, host};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use cormus_hypercall::file::FileAttr;
 
@@ -15,6 +16,9 @@ use cormus_hypercall::file::FileAttr;
 const SINGLE_LOOKUPS_MAX: u32 = 2;
 /// Longest path that a hypercall takes.
 const LOWER_PATH_MAX: usize = 4096;
+
+/// Room for the answer of one walk of the host.
+const WALK_ROOM: usize = 8192;
 
 const RENAME_NOREPLACE: u32 = 1;
 const RENAME_EXCHANGE: u32 = 2;
@@ -35,6 +39,8 @@ pub(super) struct Directory {
     entries: SpinLock<BTreeMap<Box<[u8]>, Entry>>,
     names: SpinLock<Option<Arc<DirNames>>>,
     lookups: AtomicU32,
+    /// A name that the host was just seen to lack, for the look-up that follows.
+    absent: SpinLock<Option<Box<[u8]>>>,
     /// Removed: nothing can be made in it any more.
     removed: AtomicBool,
 }
@@ -101,14 +107,22 @@ impl LayerNode {
             Known::AskHost => {}
         }
         let fresh = self.ask_host(directory, name)?;
+        self.enter_clean(directory, name, fresh)
+    }
+
+    /// Enters a fresh clean node, unless another thread was faster: then theirs counts.
+    fn enter_clean(
+        &self,
+        directory: &Directory,
+        name: &[u8],
+        fresh: Arc<LayerNode>,
+    ) -> SysResult<Arc<LayerNode>> {
         let mut entries = directory.entries.lock();
         match entries.get(name) {
             Some(Entry::Pinned { node, .. }) => return Ok(node.clone()),
             Some(Entry::Whiteout) => return Err(Errno::ENOENT),
             Some(Entry::Clean(other)) => {
                 if let Some(other) = other.upgrade() {
-                    // The other thread's node is the one that counts; ours goes outside the lock.
-                    drop(entries);
                     return Ok(other);
                 }
             }
@@ -122,6 +136,9 @@ impl LayerNode {
     /// A clean node for a name of the host's directory.
     fn ask_host(self: &Arc<Self>, directory: &Directory, name: &[u8]) -> SysResult<Arc<LayerNode>> {
         let path = self.lower_path_of(name)?;
+        if directory.absent.lock().take().as_deref() == Some(name) {
+            return Err(Errno::ENOENT);
+        }
         if let Some(names) = self.names_soon(directory) {
             let (ino, kind) = names.find(name).ok_or(Errno::ENOENT)?;
             if let Some(kind) = NodeKind::from_mode(u32::from(kind) << 12) {
@@ -141,6 +158,67 @@ impl LayerNode {
             Some(attr),
             attr.ino,
         ))
+    }
+
+    /// Fetches the attributes of all `names` below this directory in one call, as far as the host's names show through.
+    pub(super) fn walk_ahead(self: &Arc<Self>, names: &[u8]) -> SysResult<Vec<Arc<LayerNode>>> {
+        let directory = self.directory()?;
+        let lower = self.lower.as_deref().ok_or(Errno::ENOENT)?;
+        let single = !names.contains(&b'/');
+        let first = names.split(|&byte| byte == b'/').next().unwrap_or(names);
+        let known = match &*directory.names.lock() {
+            Some(list) => Some(list.find(first).is_some()),
+            None => None,
+        };
+        let often = directory.lookups.load(Ordering::Relaxed) >= SINGLE_LOOKUPS_MAX;
+        let decided = !matches!(directory.known(first, true), Known::AskHost);
+        // Single names of a directory that is looked into often are answered by its list.
+        if decided || known == Some(false) || (single && (often || known.is_some())) {
+            return Ok(Vec::new());
+        }
+        directory.lookups.fetch_add(1, Ordering::Relaxed);
+        let path = self.lower_path_of(names)?;
+        let known_len = if lower == super::ROOT_PATH {
+            0
+        } else {
+            lower.len() + 1
+        };
+        let mut buffer = alloc::vec![0u8; WALK_ROOM];
+        let filled = host::file_walk(self.root_number(), &path, known_len, &mut buffer)?;
+        let records = walk_records(buffer.get(..filled).unwrap_or(&[]));
+        let mut at = self.clone();
+        let mut found = Vec::new();
+        for (name, (record, target)) in names.split(|&byte| byte == b'/').zip(records) {
+            if record.error != 0 {
+                if record.error == Errno::ENOENT.number() as u32 {
+                    *at.directory()?.absent.lock() = Some(name.into());
+                }
+                break;
+            }
+            let node = at.adopt(name, &record.attr)?;
+            node.learn(&record.attr, target);
+            found.push(node.clone());
+            if node.kind != NodeKind::Directory {
+                break;
+            }
+            at = node;
+        }
+        Ok(found)
+    }
+
+    /// The node of a name that the host was seen to have.
+    fn adopt(self: &Arc<Self>, name: &[u8], attr: &FileAttr) -> SysResult<Arc<LayerNode>> {
+        let directory = self.directory()?;
+        match directory.known(name, self.lower.is_some()) {
+            Known::Node(node) => Ok(node),
+            Known::Absent => Err(Errno::ENOENT),
+            Known::AskHost => {
+                let kind = NodeKind::from_mode(attr.mode).ok_or(Errno::ENOENT)?;
+                let path = self.lower_path_of(name)?;
+                let node = LayerNode::clean(self, name, path, kind, Some(*attr), attr.ino);
+                self.enter_clean(directory, name, node)
+            }
+        }
     }
 
     /// The host refuses what lies in file systems of its own state, such as `/proc`. Their directories are shown empty, as
@@ -219,7 +297,7 @@ impl LayerNode {
             }
         }
         for (cookie, (name, node)) in (1u64..).zip(found) {
-            let (ino, kind) = (node.ino(), node.kind);
+            let (ino, kind) = (node.ino()?, node.kind);
             let entry = DirEntry {
                 name,
                 ino,

@@ -116,7 +116,7 @@ impl FileOps for LayerFile {
             Some(content) => Ok(content.mapping()),
             None => Ok(Arc::new(LowerMapping {
                 file: self.node.lower_file()?,
-                id: special::object_id(self.node.attr()?.dev, self.node.ino()),
+                id: special::object_id(self.node.attr()?.dev, self.node.ino()?),
                 len: self.size()?,
             })),
         }

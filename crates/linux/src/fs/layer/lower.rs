@@ -4,13 +4,13 @@ use crate::sync::Mutex;
 use crate::{SysResult, host};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use cormus_hypercall::file::{DirRecord, open};
+use cormus_hypercall::file::{DirRecord, WalkRecord, open};
 use cormus_linux_abi::{Pod, as_bytes_mut};
 
 /// Small reads are served from a stretch of this size; larger ones go straight to the reader's memory.
 const READ_AHEAD: usize = 16 << 10;
 /// Directory records are fetched in portions of this size.
-const DIR_PORTION: usize = 32 << 10;
+const DIR_PORTION: usize = 64 << 10;
 /// Most names that are fetched of one directory; more are asked one by one.
 const NAME_COUNT_MAX: usize = 1 << 20;
 
@@ -98,10 +98,26 @@ pub(super) struct DirNames {
 impl DirNames {
     /// Fetches the names; `None` if there are too many.
     pub(super) fn fetch(root: u32, path: &[u8]) -> SysResult<Option<DirNames>> {
-        let handle = host::file_open(root, path, open::READ | open::DIRECTORY, 0)?;
-        let result = read_names(handle);
-        host::file_close(handle);
-        result
+        let mut portion = alloc::vec![0u8; DIR_PORTION];
+        let mut found = Found::default();
+        let (filled, complete) = host::dir_list(root, path, &mut portion)?;
+        let mut cookie = found.add(portion.get(..filled).unwrap_or(&[]));
+        if !complete {
+            let handle = host::file_open(root, path, open::READ | open::DIRECTORY, 0)?;
+            let result = loop {
+                match host::dir_read(handle, cookie, &mut portion) {
+                    Ok(0) => break Ok(()),
+                    Ok(filled) => cookie = found.add(portion.get(..filled).unwrap_or(&[])),
+                    Err(error) => break Err(error),
+                }
+                if found.entries.len() > NAME_COUNT_MAX {
+                    break Ok(());
+                }
+            };
+            host::file_close(handle);
+            result?;
+        }
+        Ok((found.entries.len() <= NAME_COUNT_MAX).then(|| found.sorted()))
     }
 
     fn name(&self, entry: &NameEntry) -> &[u8] {
@@ -126,42 +142,58 @@ impl DirNames {
     }
 }
 
-fn read_names(handle: u64) -> SysResult<Option<DirNames>> {
-    let mut bytes = Vec::new();
-    let mut entries = Vec::new();
-    let mut portion = alloc::vec![0u8; DIR_PORTION];
-    let mut cookie = 0;
-    loop {
-        let filled = host::dir_read(handle, cookie, &mut portion)?.min(portion.len());
-        if filled == 0 {
-            break;
-        }
-        for (record, name) in records(&portion[..filled]) {
+/// Names as they come.
+#[derive(Default)]
+struct Found {
+    bytes: Vec<u8>,
+    entries: Vec<NameEntry>,
+}
+
+impl Found {
+    /// Adds packed records; the position behind them.
+    fn add(&mut self, filled: &[u8]) -> u64 {
+        let mut cookie = 0;
+        for (record, name) in records(filled) {
             cookie = record.cookie;
             if name == b"." || name == b".." || name.is_empty() || name.len() > 255 {
                 continue;
             }
-            if entries.len() >= NAME_COUNT_MAX {
-                return Ok(None);
-            }
-            entries.push(NameEntry {
-                start: bytes.len() as u32,
+            self.entries.push(NameEntry {
+                start: self.bytes.len() as u32,
                 len: name.len() as u8,
                 kind: record.kind as u8,
                 ino: record.ino,
             });
-            bytes.extend_from_slice(name);
+            self.bytes.extend_from_slice(name);
+        }
+        cookie
+    }
+
+    fn sorted(self) -> DirNames {
+        let text = self.bytes.into_boxed_slice();
+        let mut entries = self.entries;
+        let name = |entry: &NameEntry| {
+            &text[entry.start as usize..entry.start as usize + usize::from(entry.len)]
+        };
+        entries.sort_unstable_by(|one, other| name(one).cmp(name(other)));
+        DirNames {
+            entries: entries.into_boxed_slice(),
+            bytes: text,
         }
     }
-    let text = bytes.into_boxed_slice();
-    let name = |entry: &NameEntry| {
-        &text[entry.start as usize..entry.start as usize + usize::from(entry.len)]
-    };
-    entries.sort_unstable_by(|one, other| name(one).cmp(name(other)));
-    Ok(Some(DirNames {
-        entries: entries.into_boxed_slice(),
-        bytes: text,
-    }))
+}
+
+/// Splits what FileWalk filled into records with their links' targets.
+pub(super) fn walk_records(mut bytes: &[u8]) -> impl Iterator<Item = (WalkRecord, &[u8])> {
+    core::iter::from_fn(move || {
+        let head = bytes.get(..size_of::<WalkRecord>())?;
+        let mut record = WalkRecord::zeroed();
+        as_bytes_mut(&mut record).copy_from_slice(head);
+        let end = head.len() + record.link_len as usize;
+        let target = bytes.get(head.len()..end)?;
+        bytes = bytes.get(end.next_multiple_of(8)..).unwrap_or(&[]);
+        Some((record, target))
+    })
 }
 
 /// Splits what DirRead filled into records with their names.

@@ -204,8 +204,14 @@ impl LayerNode {
         &self.layer
     }
 
-    pub(super) fn ino(&self) -> u64 {
-        self.ino
+    /// Notes what a walk of the host has told: attributes, and a link's target.
+    pub(super) fn learn(&self, attr: &FileAttr, target: &[u8]) {
+        self.attr.lock().get_or_insert(*attr);
+        if let Body::Link(link) = &self.body
+            && !target.is_empty()
+        {
+            link.lock().get_or_insert_with(|| target.into());
+        }
     }
 
     /// Number of the host root; only nodes with a lower path ask.
@@ -462,6 +468,19 @@ impl Inode for LayerNode {
 
     fn kind(&self) -> NodeKind {
         self.kind
+    }
+
+    fn ino(&self) -> SysResult {
+        Ok(self.ino)
+    }
+
+    fn look_ahead(&self, names: &[u8]) -> Vec<Arc<dyn Inode>> {
+        let found = self.arc().and_then(|node| node.walk_ahead(names));
+        let found = found.unwrap_or_default();
+        found
+            .into_iter()
+            .map(|node| node as Arc<dyn Inode>)
+            .collect()
     }
 
     fn lookup(&self, name: &[u8]) -> SysResult<Arc<dyn Inode>> {
