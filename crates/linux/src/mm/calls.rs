@@ -1,6 +1,7 @@
 //! mmap(2) and its family.
 
 use super::layout::MAP_MIN;
+use super::limits;
 use super::shared::{SharedMemory, ZeroDevice};
 use super::space::{NewMap, Place};
 use super::vma::{Backing, Label, VmaFlags};
@@ -89,7 +90,9 @@ fn mmap(context: &mut Context<'_>) -> SysResult {
     let anonymous = matches!(backing, Backing::Anonymous);
     let wanted = flags & (nr::MAP_POPULATE | nr::MAP_LOCKED) != 0 && flags & nr::MAP_NONBLOCK == 0;
     let cheap = !anonymous && protection & nr::PROT_WRITE == 0 && len <= POPULATE_READ_MAX;
-    context.task.process.memory().map(NewMap {
+    let memory = context.task.process.memory();
+    limits::check_growth(&context.task.process, &memory, len)?;
+    memory.map(NewMap {
         place,
         len,
         align: if anonymous && len >= HUGE_SIZE {
@@ -228,6 +231,8 @@ fn mremap(context: &mut Context<'_>) -> SysResult {
         return Err(Errno::EINVAL);
     }
     let memory = context.task.process.memory();
+    let growth = context.arg(2).saturating_sub(context.arg(1));
+    limits::check_growth(&context.task.process, &memory, growth)?;
     memory.remap(super::remap::Remap {
         start: context.arg(0),
         old_len: context.arg(1),
@@ -239,5 +244,10 @@ fn mremap(context: &mut Context<'_>) -> SysResult {
 }
 
 fn brk(context: &mut Context<'_>) -> SysResult {
-    Ok(context.task.process.memory().set_break(context.arg(0)))
+    let memory = context.task.process.memory();
+    let end = context.arg(0);
+    if !limits::heap_may_end(&context.task.process, &memory, end) {
+        return Ok(memory.heap().1);
+    }
+    Ok(memory.set_break(end))
 }

@@ -29,6 +29,11 @@ impl AddressSpace {
         self.maps.lock().areas.iter().map(VmaInfo::of).collect()
     }
 
+    /// Bytes of all areas.
+    pub fn total(&self) -> u64 {
+        self.maps.lock().areas.total()
+    }
+
     /// Bytes of all areas, and bytes in memory.
     pub fn sizes(&self) -> (u64, u64) {
         let total = self.maps.lock().areas.total();

@@ -10,6 +10,7 @@ mod changes;
 pub mod fault;
 mod heap;
 pub mod layout;
+mod limits;
 mod list;
 mod maps;
 mod object;
