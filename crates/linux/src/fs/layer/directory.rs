@@ -166,10 +166,8 @@ impl LayerNode {
         let lower = self.lower.as_deref().ok_or(Errno::ENOENT)?;
         let single = !names.contains(&b'/');
         let first = names.split(|&byte| byte == b'/').next().unwrap_or(names);
-        let known = match &*directory.names.lock() {
-            Some(list) => Some(list.find(first).is_some()),
-            None => None,
-        };
+        let list = directory.names.lock().clone();
+        let known = list.map(|list| list.find(first).is_some());
         let often = directory.lookups.load(Ordering::Relaxed) >= SINGLE_LOOKUPS_MAX;
         let decided = !matches!(directory.known(first, true), Known::AskHost);
         // Single names of a directory that is looked into often are answered by its list.
