@@ -246,3 +246,6 @@ pub(crate) fn end_temporary_mask(task: &Task) {
         set_blocked(task, mask);
     }
 }
+
+#[cfg(test)]
+mod tests;
