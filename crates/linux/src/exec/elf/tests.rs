@@ -102,7 +102,7 @@ fn hostile_headers_are_refused() {
     segment((PT_LOAD, 5, 0, STACK_TOP, 1, 1, 1), Errno::ENOMEM);
     segment((PT_LOAD, 5, 0, 0x40_0000, 1, u64::MAX, 1), Errno::ENOMEM);
     segment(
-        (PT_LOAD, 5, u64::MAX & !0xfff, 0x40_0000, 0x1000, 0x1000, 1),
+        (PT_LOAD, 5, !0xfff, 0x40_0000, 0x1000, 0x1000, 1),
         Errno::EINVAL,
     );
     check_error(&file(2, 0, &[DATA, TEXT]), Errno::EINVAL);
