@@ -80,6 +80,21 @@ fn folder(ino: u64, entries: Vec<Entry>) -> Arc<dyn Inode> {
 }
 
 fn sys(kernel: &'static Kernel) -> Arc<dyn Inode> {
+    let kernel_files = kernel_values(kernel);
+    let [vm, fs_files, net] = plain_values();
+    folder(
+        100,
+        alloc::vec![
+            (b"kernel".as_slice(), folder(130, kernel_files)),
+            (b"vm", folder(150, vm)),
+            (b"fs", folder(170, fs_files)),
+            (b"net", folder(190, net)),
+        ],
+    )
+}
+
+/// `/proc/sys/kernel`.
+fn kernel_values(kernel: &'static Kernel) -> Vec<Entry> {
     let hostname = Text::node(head(101, REGULAR | 0o444), move |_| {
         let mut name = kernel.hostname.lock().clone();
         name.push(b'\n');
@@ -102,7 +117,7 @@ fn sys(kernel: &'static Kernel) -> Arc<dyn Inode> {
         (b"entropy_avail", value(112, "256\n")),
         (b"poolsize", value(113, "256\n")),
     ];
-    let kernel_files = alloc::vec![
+    alloc::vec![
         (b"hostname".as_slice(), hostname),
         (b"ostype", value(102, "Linux\n")),
         (b"osrelease", value(103, "6.1.0-cormus\n")),
@@ -134,7 +149,11 @@ fn sys(kernel: &'static Kernel) -> Arc<dyn Inode> {
                 alloc::vec![(b"ptrace_scope".as_slice(), value(127, "3\n"))]
             )
         ),
-    ];
+    ]
+}
+
+/// `/proc/sys/vm`, `fs` and `net`.
+fn plain_values() -> [Vec<Entry>; 3] {
     let vm = alloc::vec![
         (b"overcommit_memory".as_slice(), value(140, "1\n")),
         (b"max_map_count", value(141, "65530\n")),
@@ -173,15 +192,7 @@ fn sys(kernel: &'static Kernel) -> Arc<dyn Inode> {
         (b"core".as_slice(), folder(185, core)),
         (b"ipv4", folder(186, ipv4))
     ];
-    folder(
-        100,
-        alloc::vec![
-            (b"kernel".as_slice(), folder(130, kernel_files)),
-            (b"vm", folder(150, vm)),
-            (b"fs", folder(170, fs_files)),
-            (b"net", folder(190, net)),
-        ],
-    )
+    [vm, fs_files, net]
 }
 
 /// A random UUID's text, version 4, of the first 16 bytes.

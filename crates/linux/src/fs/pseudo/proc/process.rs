@@ -5,7 +5,7 @@ use super::memory::{self, Memory};
 use super::{DIRECTORY, PID_STRIDE, REGULAR, SYMLINK, parse_pid};
 use crate::fs::pseudo::node::{Directory, Head, Link, PROC_MAGIC, Text};
 use crate::fs::vfs::mount_flags;
-use crate::fs::{Inode, NodeKind, Path};
+use crate::fs::{File, Inode, NodeKind, Path};
 use crate::kernel::Kernel;
 use crate::mm::Layout;
 use crate::task::{Process, Task};
@@ -183,6 +183,56 @@ fn threads(kernel: &'static Kernel, maker: &Maker) -> Arc<dyn Inode> {
     Directory::dynamic(maker.head(30, DIRECTORY), Vec::new(), find, list)
 }
 
+/// A file of `fdinfo`: position and flags.
+fn descriptor_info(file: &File, ino: u64, owner: (u32, u32)) -> Arc<dyn Inode> {
+    let head = Head {
+        ino,
+        mode: REGULAR | 0o444,
+        owner,
+        magic: PROC_MAGIC,
+        rdev: 0,
+    };
+    let line = format!(
+        "pos:\t{}\nflags:\t0{:o}\nmnt_id:\t1\nino:\t0\n",
+        *file.position.lock(),
+        file.flags().bits()
+    );
+    Text::node(head, move |_| Ok(line.clone().into_bytes()))
+}
+
+/// A link of `fd`: to what is open.
+fn descriptor_link(file: &Arc<File>, ino: u64, owner: (u32, u32)) -> Arc<dyn Inode> {
+    let readable = if file.flags().readable() { 0o500 } else { 0 };
+    let writable = if file.flags().writable() { 0o300 } else { 0 };
+    let head = Head {
+        ino,
+        mode: NodeKind::Symlink as u32 | readable | writable,
+        owner,
+        magic: PROC_MAGIC,
+        rdev: 0,
+    };
+    let named = Arc::downgrade(file);
+    let text = move |task: &Task| {
+        let file = named.upgrade().ok_or(Errno::ENOENT)?;
+        Ok(file.path.as_ref().map_or_else(
+            || file.ops.label().into_bytes(),
+            |path| path.text(&task.fs().root.lock().clone()),
+        ))
+    };
+    let opened = Arc::downgrade(file);
+    let magic = move |task: &Task| {
+        let file = opened.upgrade().ok_or(Errno::ENOENT)?;
+        match &file.path {
+            Some(path) => Ok(path.clone()),
+            None => task
+                .kernel
+                .vfs
+                .detached(file.ops.inode().ok_or(Errno::ENXIO)?),
+        }
+    };
+    Link::magic(head, text, magic)
+}
+
 /// `fd` (links to what is open) or `fdinfo` (position and flags).
 fn descriptors(maker: &Maker, info: bool) -> Arc<dyn Inode> {
     let (found, listed) = (maker.process.clone(), maker.process.clone());
@@ -202,50 +252,11 @@ fn descriptors(maker: &Maker, info: bool) -> Arc<dyn Inode> {
             .get(fd)
             .map_err(|_| Errno::ENOENT)?;
         let ino = base + (fd as u64 & 0xffff);
-        if info {
-            let head = Head {
-                ino,
-                mode: REGULAR | 0o444,
-                owner,
-                magic: PROC_MAGIC,
-                rdev: 0,
-            };
-            let line = format!(
-                "pos:\t{}\nflags:\t0{:o}\nmnt_id:\t1\nino:\t0\n",
-                *file.position.lock(),
-                file.flags().bits()
-            );
-            return Ok(Text::node(head, move |_| Ok(line.clone().into_bytes())));
-        }
-        let readable = if file.flags().readable() { 0o500 } else { 0 };
-        let writable = if file.flags().writable() { 0o300 } else { 0 };
-        let head = Head {
-            ino,
-            mode: NodeKind::Symlink as u32 | readable | writable,
-            owner,
-            magic: PROC_MAGIC,
-            rdev: 0,
-        };
-        let named = Arc::downgrade(&file);
-        let text = move |task: &Task| {
-            let file = named.upgrade().ok_or(Errno::ENOENT)?;
-            Ok(file.path.as_ref().map_or_else(
-                || file.ops.label().into_bytes(),
-                |path| path.text(&task.fs().root.lock().clone()),
-            ))
-        };
-        let opened = Arc::downgrade(&file);
-        let magic = move |task: &Task| {
-            let file = opened.upgrade().ok_or(Errno::ENOENT)?;
-            match &file.path {
-                Some(path) => Ok(path.clone()),
-                None => task
-                    .kernel
-                    .vfs
-                    .detached(file.ops.inode().ok_or(Errno::ENXIO)?),
-            }
-        };
-        Ok(Link::magic(head, text, magic))
+        Ok(if info {
+            descriptor_info(&file, ino, owner)
+        } else {
+            descriptor_link(&file, ino, owner)
+        })
     };
     let kind = if info {
         NodeKind::Regular
