@@ -13,6 +13,7 @@ use crate::net::queue::{Inbox, Message};
 use crate::net::ring::RingView;
 use crate::sync::{Mutex, SpinLock};
 use crate::{Errno, SysResult, host};
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, Ordering};
@@ -20,6 +21,8 @@ use cormus_hypercall::edge::{Datagram, RING_SIZE, status};
 
 /// Protocol number.
 const UDP: u8 = 17;
+/// Senders that are remembered; beyond, all are forgotten, as the monitor does.
+const HEARD_MAX: usize = 4096;
 const HEADER: u64 = size_of::<Datagram>() as u64;
 
 /// What the socket of an edge shares with it.
@@ -41,6 +44,8 @@ pub(super) struct DatagramEdge {
     peer: Option<InetAddress>,
     /// Address that answers seem to come from, where it is not the peer's.
     alias: Option<InetAddress>,
+    /// Who has sent something to a published port: an answer goes back that way, even where its address looks like one of ours.
+    heard: SpinLock<BTreeSet<InetAddress>>,
     /// Held while records are taken out, which any vCPU may begin.
     receiving: SpinLock<()>,
     sending: Mutex<()>,
@@ -97,6 +102,7 @@ impl DatagramEdge {
             arrivals,
             peer,
             alias,
+            heard: SpinLock::new(BTreeSet::new()),
             receiving: SpinLock::new(()),
             sending: Mutex::new(()),
         });
@@ -110,6 +116,11 @@ impl DatagramEdge {
     /// Whether datagrams to `to`, with answers that seem to come from `alias`, go through it.
     pub(super) fn leads_to(&self, to: &InetAddress, alias: Option<InetAddress>) -> bool {
         self.alias == alias && self.peer.is_none_or(|peer| peer == *to)
+    }
+
+    /// Whether a published port has heard from `to`.
+    pub(super) fn has_heard(&self, to: &InetAddress) -> bool {
+        self.heard.lock().contains(to)
     }
 
     /// This side's address on the host.
@@ -173,6 +184,13 @@ impl DatagramEdge {
             scope: 0,
             bytes,
         });
+        if self.peer.is_none() {
+            let mut heard = self.heard.lock();
+            if heard.len() >= HEARD_MAX {
+                heard.clear();
+            }
+            heard.insert(from);
+        }
         let mut data = alloc::vec![0u8; len as usize];
         let whole = look(&view, skip + HEADER, &mut data);
         view.discard(skip + HEADER + padded);

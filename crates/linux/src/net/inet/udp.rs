@@ -257,6 +257,13 @@ impl SocketOps for UdpSocket {
         let data = take_message(src, DATAGRAM_MAX)?;
         let len = data.len();
         let receivers = self.kernel.inet.udp.find(&to);
+        if receivers.is_empty() {
+            let mut edges = self.edges.lock().clone().into_iter();
+            if let Some(edge) = edges.find(|edge| edge.has_heard(&to)) {
+                edge.send(&to, &data)?;
+                return Ok(len);
+            }
+        }
         match receivers.iter().find(|socket| socket.hears(&from)) {
             Some(receiver) => {
                 let message = Message {
