@@ -1,6 +1,7 @@
 //! Pseudo terminals: a terminal whose line is read and written by a program, through its master.
 
 use super::terminal::{Line, Terminal, request};
+use crate::fs::calls::install;
 use crate::fs::{Events, File, FileOps, Inode, OpenFlags};
 use crate::io::{Dst, Src};
 use crate::kernel::Kernel;
@@ -113,13 +114,15 @@ impl Ptys {
 pub struct Master {
     pair: Arc<PtyPair>,
     inode: Arc<dyn Inode>,
+    /// The user side's node, which TIOCGPTPEER opens.
+    peer: Arc<dyn Inode>,
 }
 
 impl Master {
-    /// The master of a new pair, as an opened `inode`.
+    /// The master of a new pair, as an opened `inode`; `peer` is the node of the user side.
     #[must_use]
-    pub fn new(pair: Arc<PtyPair>, inode: Arc<dyn Inode>) -> Master {
-        Master { pair, inode }
+    pub fn new(pair: Arc<PtyPair>, inode: Arc<dyn Inode>, peer: Arc<dyn Inode>) -> Master {
+        Master { pair, inode, peer }
     }
 
     fn slave_closed(&self) -> bool {
@@ -204,13 +207,10 @@ impl FileOps for Master {
                 user::write(argument, &(self.pair.output.bytes.lock().len() as u32))?
             }
             request::TIOCGPTPEER => {
-                let slave = SlaveFile::open(&self.pair, self.inode.clone())?;
+                let slave = SlaveFile::open(&self.pair, self.peer.clone())?;
                 let flags = OpenFlags::from_bits_truncate(argument as u32);
                 let file = File::new(Arc::new(slave), None, flags, task.kernel.unique_id());
-                let limit = task.kernel.config.file_count_max;
-                let fd = task
-                    .files()
-                    .insert(file, flags.contains(OpenFlags::CLOEXEC), 0, limit)?;
+                let fd = install(task, file, flags.contains(OpenFlags::CLOEXEC))?;
                 return Ok(fd as u64);
             }
             request::TIOCPKT => {

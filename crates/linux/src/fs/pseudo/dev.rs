@@ -209,13 +209,7 @@ impl Terminals {
                 .and_then(|text| text.parse().ok())
                 .ok_or(Errno::ENOENT)?;
             terminals.ptys.get(index).ok_or(Errno::ENOENT)?;
-            let mode = NodeKind::CharDevice as u32 | 0o620;
-            let rdev = device(136, u64::from(index));
-            let owner = terminals.clone();
-            Ok(Device::node(
-                head(0x2000 + u64::from(index), mode, rdev),
-                move |task, flags, inode| owner.open_slave(task, index, flags, inode),
-            ))
+            Ok(terminals.slave(index))
         };
         let list = move || {
             let numbers = listed.numbers();
@@ -233,12 +227,24 @@ impl Terminals {
         )
     }
 
+    /// The node of a user side.
+    fn slave(&self, index: u32) -> Arc<dyn Inode> {
+        let mode = NodeKind::CharDevice as u32 | 0o620;
+        let rdev = device(136, u64::from(index));
+        let owner = self.clone();
+        Device::node(
+            head(0x2000 + u64::from(index), mode, rdev),
+            move |task, flags, inode| owner.open_slave(task, index, flags, inode),
+        )
+    }
+
     fn ptmx(&self, ino: u64) -> Arc<dyn Inode> {
         let terminals = self.clone();
         let mode = NodeKind::CharDevice as u32 | 0o666;
         Device::node(head(ino, mode, device(5, 2)), move |_, _, inode| {
             let pair = terminals.ptys.open(terminals.kernel)?;
-            Ok(Arc::new(Master::new(pair, inode)) as Arc<dyn FileOps>)
+            let peer = terminals.slave(pair.index);
+            Ok(Arc::new(Master::new(pair, inode, peer)) as Arc<dyn FileOps>)
         })
     }
 }
