@@ -77,7 +77,9 @@ static void stops(void)
     EQ("signal_waits_while_stopped", waitpid(pid, &status, WNOHANG), 0);
     kill(pid, SIGCONT);
     EQ("signal_after_cont", reap(pid), 1000 + SIGUSR1);
+    /* In a group of its own: an orphaned group does not stop for the terminal's signals. */
     pid = sleeper();
+    setpgid(pid, pid);
     kill(pid, SIGTSTP);
     OK("waitid_stopped", waitid(P_PID, pid, &si, WSTOPPED));
     CHECK("waitid_stopped_info", si.si_code == CLD_STOPPED && si.si_status == SIGTSTP);

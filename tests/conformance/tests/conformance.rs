@@ -12,64 +12,14 @@ use cormus_conformance::{Pending, check};
 /// `CORMUS_PENDING=1` runs even the programs that are pending as a whole.
 const PENDING: &[Pending] = &[
     Pending {
-        program: "io_fds",
-        checks: &["dev_stdin"],
-        reason: "/dev/stdin of /dev/null cannot be looked up",
-    },
-    Pending {
-        program: "io_pipes",
-        checks: &[],
-        reason: "a pipe cannot be opened again by /proc/self/fd",
-    },
-    Pending {
         program: "memory_faults",
-        checks: &[
-            "exec_data",
-            "exec_data_detail",
-            "shrunk_file",
-            "shrunk_file_detail",
-        ],
-        reason: "PROT_EXEC is not enforced; pages of a shrunk file stay",
-    },
-    Pending {
-        program: "process_exec",
-        checks: &[],
-        reason: "no ETXTBSY",
-    },
-    Pending {
-        program: "process_exec_static",
-        checks: &[],
-        reason: "no ETXTBSY",
+        checks: &["exec_data", "exec_data_detail"],
+        reason: "by design: every readable page of a window can be executed",
     },
     Pending {
         program: "process_ids",
-        checks: &[],
-        reason: "RLIMIT_FSIZE, RLIMIT_AS and RLIMIT_CPU have no effect",
-    },
-    Pending {
-        program: "sockets_unix",
-        checks: &["fills"],
-        reason: "smaller buffers",
-    },
-    Pending {
-        program: "system_proc",
-        checks: &[],
-        reason: "a look into init's memory panics; keys of /proc/self/status, /proc/self/mem",
-    },
-    Pending {
-        program: "system_pty",
-        checks: &["ttyname"],
-        reason: "ttyname",
-    },
-    Pending {
-        program: "threads_basic",
-        checks: &["setname_text"],
-        reason: "names of other threads",
-    },
-    Pending {
-        program: "threads_basic_static",
-        checks: &["setname_text"],
-        reason: "names of other threads",
+        checks: &["mmap_over_limit", "data_limit"],
+        reason: "RLIMIT_AS has no effect",
     },
 ];
 
