@@ -13,8 +13,10 @@ mod program;
 pub mod script;
 pub mod stack;
 
-use crate::fs::Path;
+use crate::fs::special::set_id_bits;
+use crate::fs::vfs::mount_flags;
 use crate::fs::walk::{self, AT_FDCWD, WalkFlags};
+use crate::fs::{File, Path};
 use crate::mm::layout::STACK_TOP;
 use crate::mm::{AddressSpace, Layout};
 use crate::platform::platform;
@@ -208,7 +210,7 @@ fn replace(
     for &(start, end) in &placed.zeroes {
         user::clear(start, (end - start) as usize)?;
     }
-    let credentials = renewed(&task.credentials());
+    let credentials = renewed(task, &program.main.file)?;
     let auxiliary = auxiliary(&credentials, program, placed);
     *task.credentials.lock() = Arc::new(credentials);
     let stack = stack::build(
@@ -248,17 +250,43 @@ fn replace(
     Ok(())
 }
 
-/// Credentials behind an execve: root has all capabilities, others keep their ambient ones. Set-user-ID bits do nothing.
-fn renewed(old: &Credentials) -> Credentials {
-    let mut new = old.clone();
-    let all = if old.euid == 0 { old.bounding } else { 0 };
-    new.permitted = all | (old.inheritable & old.bounding & all) | old.ambient;
-    new.effective = all | old.ambient;
-    new.suid = old.euid;
-    new.fsuid = old.euid;
-    new.sgid = old.egid;
-    new.fsgid = old.egid;
-    new
+/// Credentials behind an execve: the file's set-id bits give its owner's users, root gets all capabilities of the bounding set,
+/// others keep their ambient ones.
+fn renewed(task: &Task, file: &File) -> SysResult<Credentials> {
+    let old = task.credentials();
+    let mut new = Credentials::clone(&old);
+    let allowed = !task.no_new_privileges.load(Ordering::Relaxed)
+        && file
+            .path
+            .as_ref()
+            .is_some_and(|path| !path.mount.has(mount_flags::NO_SUID));
+    if allowed && let Some(inode) = file.ops.inode() {
+        let attr = inode.attr()?;
+        let bits = set_id_bits(attr.mode);
+        if bits & 0o4000 != 0 {
+            new.euid = attr.uid;
+        }
+        if bits & 0o2000 != 0 {
+            new.egid = attr.gid;
+        }
+    }
+    if new.euid != old.euid || new.egid != old.egid {
+        new.ambient = 0;
+    }
+    let is_root = new.euid == 0 || new.uid == 0;
+    new.permitted = if is_root {
+        new.bounding | new.inheritable
+    } else {
+        new.ambient
+    };
+    new.effective = if new.euid == 0 {
+        new.permitted
+    } else {
+        new.ambient
+    };
+    (new.suid, new.fsuid) = (new.euid, new.euid);
+    (new.sgid, new.fsgid) = (new.egid, new.egid);
+    Ok(new)
 }
 
 fn auxiliary(credentials: &Credentials, program: &Program, placed: &Placed) -> stack::Auxiliary {
@@ -282,7 +310,7 @@ fn auxiliary(credentials: &Credentials, program: &Program, placed: &Placed) -> s
         euid: u64::from(credentials.euid),
         gid: u64::from(credentials.gid),
         egid: u64::from(credentials.egid),
-        secure: false,
+        secure: credentials.uid != credentials.euid || credentials.gid != credentials.egid,
         minimum_signal_stack: platform().fpu_size() as u64 + SIGNAL_FRAME_SIZE,
         random,
     }
