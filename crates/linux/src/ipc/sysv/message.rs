@@ -1,6 +1,7 @@
 //! msgget(2), msgsnd(2), msgrcv(2), msgctl(2).
 
-use super::permission::{READ, RawPermission, WRITE};
+use super::permission::{READ, WRITE};
+use super::raw::RawQueue;
 use super::table::Object;
 use super::{IPC_NOWAIT, Namespace, Permission, command, now_seconds};
 use crate::sync::{Mutex, WaitError, WaitQueue};
@@ -9,7 +10,6 @@ use crate::{Errno, SysResult, user};
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
-use cormus_linux_abi::Pod;
 use cormus_linux_abi::raw::general as nr;
 
 /// The family's rows.
@@ -71,27 +71,6 @@ impl Object for Queue {
         self.state.lock().permission
     }
 }
-
-/// `struct msqid64_ds`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct RawQueue {
-    permission: RawPermission,
-    sent_at: i64,
-    received_at: i64,
-    changed_at: i64,
-    bytes: u64,
-    count: u64,
-    bytes_max: u64,
-    sender: u32,
-    receiver: u32,
-    unused: [u64; 2],
-}
-const _: () = assert!(size_of::<RawQueue>() == 120);
-
-#[allow(unsafe_code, reason = "a structure of integers is plain")]
-// SAFETY: integers only; the size shows that there is no padding.
-unsafe impl Pod for RawQueue {}
 
 fn namespace<'a>(context: &'a Context<'_>) -> &'a Namespace {
     &context.task.kernel.sysv

@@ -5,6 +5,7 @@
 
 pub mod message;
 mod permission;
+mod raw;
 pub mod semaphore;
 pub mod shared;
 mod table;

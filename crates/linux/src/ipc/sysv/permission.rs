@@ -1,8 +1,8 @@
 //! Owner and mode of a System V object.
 
+use super::raw::RawPermission;
 use crate::task::Credentials;
 use crate::{Errno, SysResult};
-use cormus_linux_abi::Pod;
 
 /// Capability to do what the mode refuses.
 const CAP_IPC_OWNER: u32 = 15;
@@ -24,26 +24,6 @@ pub(super) struct Permission {
     pub(super) creator_gid: u32,
     pub(super) mode: u32,
 }
-
-/// `struct ipc64_perm`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RawPermission {
-    pub(super) key: i32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) creator_uid: u32,
-    pub(super) creator_gid: u32,
-    pub(super) mode: u32,
-    pub(super) sequence: u32,
-    pub(super) padding: u32,
-    pub(super) unused: [u64; 2],
-}
-const _: () = assert!(size_of::<RawPermission>() == 48);
-
-#[allow(unsafe_code, reason = "a structure of integers is plain")]
-// SAFETY: integers only; the size shows that there is no padding.
-unsafe impl Pod for RawPermission {}
 
 impl Permission {
     /// Of a new object that the caller makes.

@@ -3,7 +3,8 @@
 //! All operations of one call happen together or not at all; a call that cannot go on waits for any change of the set
 //! and tries again. Adjustments for processes that end (SEM_UNDO) are kept by process and set.
 
-use super::permission::{READ, RawPermission, WRITE};
+use super::permission::{READ, WRITE};
+use super::raw::{Operation, RawSet};
 use super::table::Object;
 use super::{IPC_NOWAIT, Namespace, Permission, command, now_seconds};
 use crate::ipc::deadline;
@@ -16,7 +17,6 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use cormus_linux_abi::Pod;
 use cormus_linux_abi::raw::general as nr;
 
 /// The family's rows.
@@ -84,42 +84,11 @@ impl Object for Set {
     }
 }
 
-/// `struct sembuf`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-struct Operation {
-    number: u16,
-    change: i16,
-    flags: i16,
-}
-
-#[allow(unsafe_code, reason = "a structure of integers is plain")]
-// SAFETY: three integers of two bytes have no padding.
-unsafe impl Pod for Operation {}
-
 impl Operation {
     fn has(self, flag: u32) -> bool {
         u32::from(self.flags as u16) & flag != 0
     }
 }
-
-/// `struct semid64_ds`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct RawSet {
-    permission: RawPermission,
-    operated_at: i64,
-    unused_1: u64,
-    changed_at: i64,
-    unused_2: u64,
-    count: u64,
-    unused_3: [u64; 2],
-}
-const _: () = assert!(size_of::<RawSet>() == 104);
-
-#[allow(unsafe_code, reason = "a structure of integers is plain")]
-// SAFETY: integers only; the size shows that there is no padding.
-unsafe impl Pod for RawSet {}
 
 /// How an attempt at a call's operations ended.
 enum Attempt {

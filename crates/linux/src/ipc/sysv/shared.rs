@@ -3,7 +3,8 @@
 //! The table holds a segment until it is removed; from then on the mappings alone do, so that its pages go with the last of
 //! them, while its number still leads to it.
 
-use super::permission::{READ, RawPermission, WRITE};
+use super::permission::{READ, WRITE};
+use super::raw::RawSegment;
 use super::table::Object;
 use super::{Namespace, Permission, command, now_seconds};
 use crate::kernel::Kernel;
@@ -17,7 +18,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use cormus_hypercall::map::MapRequest;
 use cormus_linux_abi::raw::general as nr;
-use cormus_linux_abi::{PAGE_SIZE, Pod, page_down, page_up};
+use cormus_linux_abi::{PAGE_SIZE, page_down, page_up};
 
 /// The family's rows.
 pub const CALLS: &[Entry] = &[
@@ -94,26 +95,6 @@ impl MapObject for Segment {
 
 /// Segments that were removed while mapped, by their numbers.
 pub(super) type Removed = Mutex<BTreeMap<i32, Weak<Segment>>>;
-
-/// `struct shmid64_ds`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct RawSegment {
-    permission: RawPermission,
-    len: u64,
-    attached_at: i64,
-    detached_at: i64,
-    changed_at: i64,
-    creator: u32,
-    last_pid: u32,
-    attach_count: u64,
-    unused: [u64; 2],
-}
-const _: () = assert!(size_of::<RawSegment>() == 112);
-
-#[allow(unsafe_code, reason = "a structure of integers is plain")]
-// SAFETY: integers only; the size shows that there is no padding.
-unsafe impl Pod for RawSegment {}
 
 fn namespace<'a>(context: &'a Context<'_>) -> &'a Namespace {
     &context.task.kernel.sysv
