@@ -1,5 +1,6 @@
 //! The heap of brk(2). It is mapped in steps beyond what is asked for, so that most calls need no hypercall.
 
+use super::calls::{HUGE_SIZE, LARGE_SIZE};
 use super::layout::HEAP_END;
 use super::maps::{Heap, Maps};
 use super::requests;
@@ -8,7 +9,7 @@ use super::vma::{Backing, Label, Vma, VmaFlags};
 use crate::host;
 use crate::{Errno, SysResult};
 use alloc::vec::Vec;
-use cormus_hypercall::map::{MapRequest, kind, protection};
+use cormus_hypercall::map::{MapRequest, advice, kind, protection};
 use cormus_linux_abi::page_up;
 
 /// Least that is mapped in advance: what malloc's first request and a small program's start need.
@@ -77,8 +78,18 @@ impl Maps {
             let target = new_end.saturating_add(step) & !0xfff;
             let target = target.min(room);
             let from = self.heap.mapped.max(old_end);
+            let large = new_end - self.heap.start >= LARGE_SIZE;
+            // Whole large pages, if there is room.
+            let target = target
+                .checked_next_multiple_of(HUGE_SIZE)
+                .filter(|&end| large && end <= room)
+                .unwrap_or(target);
             requests::make(&[zeroes(self.window, from, target)])?;
             self.heap.mapped = target;
+            if large {
+                // A wish, as for large mappings.
+                let _ = host::advise(self.window, from, target - from, advice::HUGE);
+            }
         }
         let flags = if self.lock_future {
             VmaFlags::LOCKED
