@@ -38,6 +38,8 @@ pub(in crate::net) struct UdpSocket {
     local: SpinLock<Option<InetAddress>>,
     peer: SpinLock<Option<InetAddress>>,
     write_ended: AtomicBool,
+    /// Whether the program has bound it to an address itself.
+    chosen: AtomicBool,
     reuse_address: AtomicBool,
     reuse_port: AtomicBool,
     v6_only: AtomicBool,
@@ -64,6 +66,7 @@ impl UdpSocket {
             local: SpinLock::new(None),
             peer: SpinLock::new(None),
             write_ended: AtomicBool::new(false),
+            chosen: AtomicBool::new(false),
             reuse_address: AtomicBool::new(false),
             reuse_port: AtomicBool::new(false),
             v6_only: AtomicBool::new(false),
@@ -188,6 +191,7 @@ impl SocketOps for UdpSocket {
         if !address.is_local() {
             return Err(Errno::EADDRNOTAVAIL);
         }
+        self.chosen.store(true, Ordering::Relaxed);
         self.claim(if address.is_any() {
             InetAddress::any(self.v6, address.port)
         } else {
@@ -217,7 +221,13 @@ impl SocketOps for UdpSocket {
         if to.is_any() {
             to = InetAddress::loopback(to.v6, to.port);
         }
-        self.ensure_local(&to, true)?;
+        let local = self.ensure_local(&to, true)?;
+        // An address that the program did not choose follows the peer: C libraries connect one socket to an IPv6 and then to
+        // an IPv4 address and ask for its own address each time.
+        if !self.chosen.load(Ordering::Relaxed) && (local.v6 != to.v6 || local.is_any()) {
+            self.kernel.inet.udp.release(local.port, &self.me);
+            self.claim(InetAddress::loopback(to.v6, local.port))?;
+        }
         *self.peer.lock() = Some(to);
         Ok(())
     }
