@@ -53,6 +53,10 @@ pub(super) fn leave() -> ! {
 
 fn end_thread(task: &Arc<Task>) {
     let process = &task.process;
+    // Before joiners are woken: to them the thread is gone.
+    if task.tid() != process.pid {
+        task.kernel.tasks.remove_task(task.tid());
+    }
     release_user_memory(task);
     release_vfork_parent(task);
     process
@@ -62,9 +66,6 @@ fn end_thread(task: &Arc<Task>) {
     close_files(task);
     let status = final_status(task);
     let left = process.remove_thread(task);
-    if task.tid() != process.pid {
-        task.kernel.tasks.remove_task(task.tid());
-    }
     tell_bereaved(task, left == 0);
     if left == 0 {
         end_process(task, status);
