@@ -21,9 +21,6 @@ const HUGE_PART_MIN: u64 = 60;
 /// Bytes from which on it pays to tell the kernel of a range where pages will be put.
 const PLACED_LEN_MIN: u64 = 64 * sys::PAGE;
 
-/// Runs from this size on are copied to large pages: two of them, so that one is whole wherever the run begins.
-const LARGE: u64 = 4 << 20;
-
 /// Copies the private pages of `len` bytes at host address `from` to `to`. Bytes copied.
 pub(crate) fn copy_private(from: u64, to: u64, len: u64) -> SysResult {
     let mut runs = Vec::new();

@@ -9,6 +9,10 @@ pub const VERSION: u64 = 1;
 /// Flag of [`Call::Wait`]: a kick does not end the sleep (for the personality's own locks).
 pub const WAIT_UNINTERRUPTIBLE: u64 = 1;
 
+/// In the flags of [`Call::Wait`]: the sleeper waits for another thread and not for the world, so it should not be the one
+/// that serves the edges: it would have to wake the other for each of them.
+pub const WAIT_PLAIN: u64 = 2;
+
 macro_rules! calls {
     ($( $(#[doc = $doc:literal])+ $name:ident = $number:literal ( $($arg:literal),* ) ),* $(,)?) => {
         /// A hypercall's number; the documentation of each names its arguments in order and its result.

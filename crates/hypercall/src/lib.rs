@@ -21,4 +21,4 @@ pub mod file;
 pub mod layout;
 pub mod map;
 
-pub use call::{Call, PORT, VERSION, WAIT_UNINTERRUPTIBLE};
+pub use call::{Call, PORT, VERSION, WAIT_PLAIN, WAIT_UNINTERRUPTIBLE};

@@ -8,7 +8,7 @@ use crate::{Errno, SysResult};
 use core::sync::atomic::{AtomicU32, Ordering};
 use cormus_hypercall::file::{DIR_COMPLETE, FileAttr, FsStat, NameRequest};
 use cormus_hypercall::map::MapRequest;
-use cormus_hypercall::{Call, WAIT_UNINTERRUPTIBLE, edge};
+use cormus_hypercall::{Call, WAIT_PLAIN, WAIT_UNINTERRUPTIBLE, edge};
 
 fn call(call: Call, arguments: [u64; 5]) -> SysResult {
     let platform = platform();
@@ -46,6 +46,15 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline_ns: u64, interruptible: bo
     } else {
         WAIT_UNINTERRUPTIBLE
     };
+    wait_with(word, expected, deadline_ns, flags)
+}
+
+/// Sleeps like [`wait`] for what only another thread does, and so leaves the edges to others.
+pub fn wait_for_thread(word: &AtomicU32, expected: u32, deadline_ns: u64) -> Wake {
+    wait_with(word, expected, deadline_ns, WAIT_PLAIN)
+}
+
+fn wait_with(word: &AtomicU32, expected: u32, deadline_ns: u64, flags: u64) -> Wake {
     let result = call(
         Call::Wait,
         [address(word), u64::from(expected), deadline_ns, flags, 0],

@@ -4,7 +4,7 @@ use super::{Arguments, Caller};
 use crate::edges::pump::{self, Pumped};
 use crate::monitor::Monitor;
 use crate::sleep::{self, Woken};
-use cormus_hypercall::{Call, WAIT_UNINTERRUPTIBLE};
+use cormus_hypercall::{Call, WAIT_PLAIN, WAIT_UNINTERRUPTIBLE};
 use cormus_linux_abi::{Errno, SysResult};
 use std::sync::atomic::Ordering;
 
@@ -16,7 +16,7 @@ pub(super) fn answer(
 ) -> SysResult {
     match call {
         Call::Wait if d & WAIT_UNINTERRUPTIBLE != 0 => wait_for_lock(monitor, caller, a, b, c),
-        Call::Wait => wait(monitor, caller, a, b, c),
+        Call::Wait => wait(monitor, caller, [a, b, c, d]),
         Call::Wake => {
             let word = monitor.region.word(a)?;
             let count = u32::try_from(b).unwrap_or(u32::MAX);
@@ -37,9 +37,7 @@ pub(super) fn answer(
 fn wait(
     monitor: &Monitor,
     caller: Caller,
-    address: u64,
-    expected: u64,
-    deadline_ns: u64,
+    [address, expected, deadline_ns, flags]: [u64; 4],
 ) -> SysResult {
     let word = monitor.region.word(address)?;
     let expected = u32::try_from(expected).map_err(|_| Errno::EINVAL)?;
@@ -54,13 +52,23 @@ fn wait(
     if monitor.edges.is_active() {
         let edges = &monitor.edges;
         edges.pump.note_served();
-        if edges.flush(&monitor.region, &monitor.requests) {
+        // News that were posted while this vCPU ran, by a flush of its own too, are to be served first.
+        let flushed = edges.flush(&monitor.region, &monitor.requests);
+        if flushed || monitor.requests.has_news(&monitor.region) {
             return Ok(0);
         }
         let may_sleep = || {
-            sleep::is(word, expected) && kicked.load(Ordering::SeqCst) == 0 && !monitor.stopping()
+            sleep::is(word, expected)
+                && kicked.load(Ordering::SeqCst) == 0
+                && !monitor.stopping()
+                && !monitor.requests.has_news(&monitor.region)
         };
-        match pump::sleep_and_serve(monitor, caller.index, address, may_sleep, deadline) {
+        let pumped = if flags & WAIT_PLAIN == 0 {
+            pump::sleep_and_serve(monitor, caller.index, address, may_sleep, deadline)
+        } else {
+            Pumped::Taken
+        };
+        match pumped {
             Pumped::Taken => {}
             _ if kicked.load(Ordering::SeqCst) != 0 => return Err(Errno::EINTR),
             Pumped::Awake => return Ok(0),

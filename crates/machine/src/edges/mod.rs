@@ -31,7 +31,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use stream::Stream;
+use stream::{Closing, Stream};
 
 /// Events taken from the host at a time.
 const EVENT_COUNT: usize = 256;
@@ -60,6 +60,8 @@ enum Edge {
     },
     Stream(Stream),
     Datagrams(Datagrams),
+    /// Closed by the guest; it has no control block any more.
+    Closing(Closing),
 }
 
 #[derive(Debug, Default)]
@@ -307,23 +309,27 @@ impl Edges {
     pub(crate) fn close(&self, region: &Region, edge: u64, how: u64) -> SysResult {
         let mut table = self.table();
         let number = u32::try_from(edge).map_err(|_| Errno::EBADF)?;
-        match table.get(edge)? {
-            Edge::Stream(stream) => {
-                stream.close(region, how != 0);
-                if !stream.is_done(region) {
+        let entry = table.edges.get_mut(number as usize);
+        match entry.and_then(Option::take) {
+            Some(Edge::Stream(stream)) => {
+                if let Some(closing) = stream.close(region, how != 0) {
+                    table.edges[number as usize] = Some(Edge::Closing(closing));
                     return Ok(0);
                 }
             }
-            Edge::Listener { published, .. } => {
-                for index in published {
+            Some(Edge::Listener { published, .. }) => {
+                for index in &published {
                     let socket = &self.published[*index].socket;
                     self.unwatch(socket.as_fd());
                     socket::stop_listening(socket);
                 }
             }
-            Edge::Datagrams(datagrams) => {
-                self.unwatch(datagrams.socket().as_fd());
+            Some(Edge::Datagrams(datagrams)) => self.unwatch(datagrams.socket().as_fd()),
+            Some(Edge::Closing(closing)) => {
+                table.edges[number as usize] = Some(Edge::Closing(closing));
+                return Err(Errno::EBADF);
             }
+            None => return Err(Errno::EBADF),
         }
         self.remove(&mut table, number);
         Ok(0)
@@ -362,6 +368,7 @@ impl Edges {
             }
             Edge::Stream(stream) => &stream.socket,
             Edge::Datagrams(datagrams) => datagrams.socket(),
+            Edge::Closing(_) => return Err(Errno::EBADF),
         };
         Ok((guest(socket::local(socket)), guest(socket::peer(socket))))
     }
@@ -371,8 +378,9 @@ impl Edges {
         let mut table = self.table();
         let mut news = false;
         for number in table.take_dirty(region) {
-            if let Some(Some(edge)) = table.edges.get(number as usize) {
-                edge.control().clear_posted(region);
+            let edge = table.edges.get(number as usize).and_then(Option::as_ref);
+            if let Some(control) = edge.and_then(Edge::control) {
+                control.clear_posted(region);
             }
             news |= self.serve(&mut table, number, false, region, requests);
         }
@@ -394,12 +402,18 @@ impl Edges {
         let Some(Some(edge)) = table.edges.get_mut(number as usize) else {
             return false;
         };
-        let (news, stalled, done) = match edge {
+        let (news, stalled) = match edge {
+            Edge::Closing(closing) => {
+                if closing.ready() {
+                    self.remove(table, number);
+                }
+                return false;
+            }
             Edge::Listener { control, .. } => {
                 if ready {
                     control.set_status(region, status::ACCEPT);
                 }
-                (ready, false, false)
+                (ready, false)
             }
             Edge::Stream(stream) => {
                 let news = if ready {
@@ -407,21 +421,18 @@ impl Edges {
                 } else {
                     stream.transmit(region)
                 };
-                (news, stream.is_stalled(), stream.is_done(region))
+                (news, stream.is_stalled())
             }
             Edge::Datagrams(datagrams) => {
                 let mut news = datagrams.transmit(region, &self.outbound);
                 if ready {
                     news |= datagrams.receive(region);
                 }
-                (news, datagrams.is_stalled(), false)
+                (news, datagrams.is_stalled())
             }
         };
-        let post = news && edge.control().announce(region);
-        if done {
-            self.remove(table, number);
-            return false;
-        }
+        let control = edge.control();
+        let post = news && control.is_some_and(|control| control.announce(region));
         if stalled && !table.stalled.contains(&number) {
             table.stalled.push(number);
         }
@@ -472,11 +483,12 @@ impl Edges {
 }
 
 impl Edge {
-    fn control(&self) -> &Control {
+    fn control(&self) -> Option<&Control> {
         match self {
-            Edge::Listener { control, .. } => control,
-            Edge::Stream(stream) => stream.control(),
-            Edge::Datagrams(datagrams) => datagrams.control(),
+            Edge::Listener { control, .. } => Some(control),
+            Edge::Stream(stream) => Some(stream.control()),
+            Edge::Datagrams(datagrams) => Some(datagrams.control()),
+            Edge::Closing(_) => None,
         }
     }
 }
@@ -512,7 +524,7 @@ impl Table {
         self.edges.iter().flatten().any(|edge| match edge {
             Edge::Listener { published, .. } => published.contains(&index),
             Edge::Datagrams(datagrams) => datagrams.published == Some(index),
-            Edge::Stream(_) => false,
+            Edge::Stream(_) | Edge::Closing(_) => false,
         })
     }
 

@@ -193,7 +193,7 @@ fn io_thread(monitor: &Monitor) {
         }
         let flushed = edges.flush(&monitor.region, &monitor.requests);
         let (news, _) = wait_and_serve(monitor, Some(tick));
-        if news || flushed {
+        if news || flushed || monitor.requests.has_news(&monitor.region) {
             calm = 0;
             monitor.serve_news();
         }

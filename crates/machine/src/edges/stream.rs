@@ -20,8 +20,6 @@ pub(super) struct Stream {
     /// The guest writes no more; what waits is sent first.
     shutting_down: bool,
     shut_down: bool,
-    /// The guest has closed the edge; it goes when all is sent.
-    closing: bool,
     /// There may be more to receive than there was room for.
     stalled: bool,
 }
@@ -44,18 +42,12 @@ impl Stream {
             write_end: false,
             shutting_down: false,
             shut_down: false,
-            closing: false,
             stalled: false,
         }
     }
 
     pub(super) fn control(&self) -> &Control {
         &self.control
-    }
-
-    /// Whether the edge can go: it is closed, and nothing is left to send.
-    pub(super) fn is_done(&self, region: &Region) -> bool {
-        self.closing && (self.write_end || self.control.waiting(region) == 0)
     }
 
     /// Whether there may be more to receive once there is room.
@@ -94,7 +86,7 @@ impl Stream {
     pub(super) fn receive(&mut self, region: &Region) -> bool {
         let mut news = false;
         self.stalled = false;
-        while self.connected && !self.read_end && !self.closing {
+        while self.connected && !self.read_end {
             let room = self.control.room(region);
             if room == 0 {
                 self.stalled = true;
@@ -159,14 +151,51 @@ impl Stream {
         self.transmit(region);
     }
 
-    /// The guest needs the edge no more; a graceful end sends what waits first.
-    pub(super) fn close(&mut self, region: &Region, reset: bool) {
-        self.closing = true;
+    /// The guest needs the edge no more, and its memory is the guest's again. A graceful end leaves a socket that still
+    /// sends what could not be sent at once.
+    pub(super) fn close(mut self, region: &Region, reset: bool) -> Option<Closing> {
         if reset {
-            self.write_end = true;
             socket::reset_on_close(&self.socket);
-        } else {
-            self.transmit(region);
+            return None;
         }
+        self.transmit(region);
+        let waiting = self.control.waiting(region);
+        if self.write_end || waiting == 0 {
+            return None;
+        }
+        let mut rest = vec![0; usize::try_from(waiting).ok()?];
+        self.control.take(region, 0, &mut rest);
+        Some(Closing {
+            socket: self.socket,
+            rest,
+            sent: 0,
+        })
+    }
+}
+
+/// A connection that the guest has closed, with what it wrote last.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) socket: OwnedFd,
+    rest: Vec<u8>,
+    sent: usize,
+}
+
+impl Closing {
+    /// Sends on. Whether that was all, or the other side is gone.
+    pub(super) fn ready(&mut self) -> bool {
+        while self.sent < self.rest.len() {
+            let left = &self.rest[self.sent..];
+            match socket::send(
+                &self.socket,
+                &[(left.as_ptr() as u64, left.len() as u64), (0, 0)],
+            ) {
+                Ok(len) => self.sent += usize::try_from(len).unwrap_or(left.len()),
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return false,
+                Err(_) => return true,
+            }
+        }
+        true
     }
 }

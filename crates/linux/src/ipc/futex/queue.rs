@@ -105,7 +105,7 @@ impl Sleeper {
             if !matches!(state, Ok(_) | Err(ASLEEP)) {
                 continue;
             }
-            let wake = host::wait(&self.state, ASLEEP, deadline_ns, true);
+            let wake = host::wait_for_thread(&self.state, ASLEEP, deadline_ns);
             edges::drain_news();
             match wake {
                 Wake::Woken => {}
