@@ -66,9 +66,14 @@ fn end_thread(task: &Arc<Task>) {
     close_files(task);
     let status = final_status(task);
     let left = process.remove_thread(task);
+    let upheld = if left == 0 {
+        upheld_groups(process)
+    } else {
+        Vec::new()
+    };
     tell_bereaved(task, left == 0);
     if left == 0 {
-        end_process(task, status);
+        end_process(task, status, &upheld);
     } else {
         send::pass_on(task);
         stop::thread_left(process);
@@ -163,7 +168,7 @@ fn heir(process: &Process) -> u32 {
 }
 
 /// The last thread has gone.
-fn end_process(task: &Task, status: u32) {
+fn end_process(task: &Task, status: u32, upheld: &[u32]) {
     sysv::process_ended(task.kernel, task.process.pid);
     let process = &task.process;
     process
@@ -179,9 +184,10 @@ fn end_process(task: &Task, status: u32) {
     }
     task.kernel.tasks.remove_task(process.pid);
     process.exit_events.notify();
+    // Before anybody is told, so that what comes after the parent's wait is not taken for what was before.
+    hang_up_orphaned_groups(task, upheld);
     announce(process);
     release_terminal(process);
-    hang_up_orphaned_groups(task);
     if process.pid == MAIN_PID {
         end_machine(task, status);
     }
@@ -247,17 +253,36 @@ fn release_terminal(process: &Process) {
     }
 }
 
-/// Stopped processes of groups that the end of `task`'s process has orphaned get SIGHUP and SIGCONT, as POSIX asks.
-fn hang_up_orphaned_groups(task: &Task) {
-    let process = &task.process;
+/// Groups that `process` keeps from being orphaned: its own, by its parent outside, and those of its children, as the parent.
+fn upheld_groups(process: &Process) -> Vec<u32> {
+    let mut groups = Vec::new();
+    let joins = |child: &Process, parent: &Process| {
+        parent.group() != child.group() && parent.session() == child.session()
+    };
+    if process
+        .parent_process()
+        .is_some_and(|parent| joins(process, &parent))
+    {
+        groups.push(process.group());
+    }
+    for child in process.kernel.tasks.children(process.pid) {
+        if joins(&child, process) && !groups.contains(&child.group()) {
+            groups.push(child.group());
+        }
+    }
+    groups
+}
+
+/// Where the end of `task`'s process has orphaned a group that has stopped members, the group gets SIGHUP and SIGCONT, as
+/// POSIX asks.
+fn hang_up_orphaned_groups(task: &Task, upheld: &[u32]) {
     let tasks = &task.kernel.tasks;
-    let session = process.session();
-    let stopped = tasks.select(|other| {
-        other.session() == session && other.pid != process.pid && other.signals.job.stopping()
-    });
-    for member in stopped {
-        let group = member.group();
-        if tasks.is_orphaned_group(group) {
+    for &group in upheld {
+        let members = tasks.group(group);
+        let has_stopped = members
+            .iter()
+            .any(|member| member.signals.job.stopping() && !member.is_zombie());
+        if has_stopped && tasks.is_orphaned_group(group) {
             for signal in [abi::SIGHUP, abi::SIGCONT] {
                 let _ = crate::signal::send_to_group(task.kernel, group, SigInfo::kernel(signal));
             }
