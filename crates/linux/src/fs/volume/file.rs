@@ -81,7 +81,10 @@ impl FileOps for VolumeFile {
     }
 
     fn write(&self, file: &File, _task: &Task, src: &mut Src<'_>, offset: u64) -> SysResult<usize> {
-        let start = if file.flags().contains(OpenFlags::APPEND) && !self.appends {
+        let start = if self.appends {
+            // Any place will do but one that the host refuses, as it would the end's.
+            0
+        } else if file.flags().contains(OpenFlags::APPEND) {
             host::file_attr(self.handle.number)?.size
         } else {
             offset
