@@ -1,0 +1,18 @@
+//! Real programs, unmodified, each in a machine of its own and judged by its own output or its real client.
+//!
+//! The programs are Debian's; `cargo xtask test` installs them. `CORMUS_BIN` names the `cormus` to
+//! test, otherwise it is the one built with the tests.
+
+mod background;
+mod coreutils;
+mod harness;
+mod network;
+mod nginx;
+mod node;
+mod outcomes;
+mod python;
+mod redis;
+mod shell;
+mod sqlite;
+mod terminal;
+mod volumes;
