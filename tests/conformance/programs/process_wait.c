@@ -119,6 +119,9 @@ static void child_signals(void)
     pid = sleeper();
     kill(pid, SIGSTOP);
     waitpid(pid, &status, WUNTRACED);
+    /* The wait may end a little before the signal comes. */
+    while (chld_count == 1)
+        nap_ms(1);
     CHECK("sigchld_stop", chld_count == 2 && chld.si_code == CLD_STOPPED && chld.si_status == SIGSTOP);
     kill(pid, SIGCONT);
     waitpid(pid, &status, WCONTINUED);
