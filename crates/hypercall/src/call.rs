@@ -54,7 +54,7 @@ macro_rules! calls {
 calls! {
     /// Sleeps until the 32-bit `word` (region address) differs from `expected`, somebody wakes it, `deadline_ns`
     /// (guest monotonic clock, 0 for none) passes, or the vCPU is kicked. Before it sleeps, edges are flushed; while
-    /// it sleeps it may serve them. 0 (also spuriously), `ETIMEDOUT`, or `EINTR` while `VcpuArea::kicked` is set, which
+    /// it sleeps it may serve them, unless `flags` has [`WAIT_PLAIN`]; news that are not served yet end it at once. 0 (also spuriously), `ETIMEDOUT`, or `EINTR` while `VcpuArea::kicked` is set, which
     /// `flags` of [`WAIT_UNINTERRUPTIBLE`] turns off.
     Wait = 1("word", "expected", "deadline_ns", "flags"),
     /// Wakes up to `count` sleepers on `word`. How many.
