@@ -382,16 +382,21 @@ fn the_pump_is_woken() {
     guest
         .call(Call::EdgeListen, [80, 6, listening, 0, 0])
         .unwrap();
-    let word = HEAP + 0x1000;
+    let (word, seen) = (HEAP + 0x1000, HEAP + 0x1040);
     std::thread::scope(|scope| {
         let sleeper = scope.spawn(|| {
             while guest.word(word) == 0 {
                 guest.call(Call::Wait, [word, 0, 0, 0, 0]).unwrap();
             }
+            guest.put(seen, &1_u32.to_le_bytes());
             guest.call(Call::Wait, [word, 1, 0, 0, 0])
         });
         guest.put(word, &1_u32.to_le_bytes());
         guest.call(Call::Wake, [word, 1, 0, 0, 0]).unwrap();
+        // The kick is for the second sleep: during the first it would end that one.
+        while guest.word(seen) == 0 {
+            std::thread::yield_now();
+        }
         guest.call(Call::VcpuKick, [0; 5]).unwrap();
         assert_eq!(sleeper.join().unwrap(), Err(Errno::EINTR));
     });

@@ -23,7 +23,9 @@ pub(crate) struct Outcome {
 
 /// Runs the program on the host in its own empty directory.
 pub(crate) fn on_host(program: &Path, directory: &Path) -> Outcome {
-    let mut command = Command::new(program);
+    // A caller that ignores a signal (nohup does SIGHUP) would have the program ignore it too.
+    let mut command = Command::new("env");
+    command.arg("--default-signal").arg(program);
     run(&mut command, directory)
 }
 
