@@ -223,7 +223,7 @@ fn code_is_patched_in_a_private_copy() {
     check(u64::MAX, b"ab", Err(Errno::EFAULT));
 }
 
-/// A large, mostly filled mapping and one with a page here and there go different ways and arrive alike.
+/// Mappings that are mostly filled, and filled here and there.
 #[test]
 fn fork_copies_large_mappings() {
     let memory = memory();
