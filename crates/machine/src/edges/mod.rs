@@ -257,7 +257,13 @@ impl Edges {
                 },
             )
             .ok_or(Errno::EAGAIN)??;
-        listening.set_status(region, status::ACCEPT);
+        // Readiness must be true: a program may accept without O_NONBLOCK after a poll.
+        let more = published
+            .iter()
+            .any(|index| socket::has_connection(&self.published[*index].socket));
+        if more {
+            listening.set_status(region, status::ACCEPT);
+        }
         self.add_stream(&mut table, Stream::new(accepted, new, true, region))
     }
 

@@ -7,6 +7,7 @@
 use crate::config::Transport;
 use cormus_hypercall::edge::Address;
 use cormus_linux_abi::{Errno, SysResult};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -65,6 +66,12 @@ pub(super) fn accept(socket: &OwnedFd) -> SysResult<OwnedFd> {
     let accepted = rustix::net::accept_with(socket, flags).map_err(errno)?;
     no_delay(&accepted);
     Ok(accepted)
+}
+
+/// Whether a connection waits on a listening socket.
+pub(super) fn has_connection(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    rustix::event::poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// What the guest has put in the ring is to be sent now: it flushes when it wants that.

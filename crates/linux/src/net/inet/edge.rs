@@ -142,11 +142,8 @@ impl ListeningEdge {
             return Err(Errno::EAGAIN);
         }
         let block = Block::new()?;
+        // The monitor sets the bit again if another connection waits.
         let number = host::edge_accept(self.number, block.address)?;
-        self.block
-            .control()
-            .status
-            .fetch_or(status::ACCEPT, Ordering::AcqRel);
         Ok(EdgeEnd::attach(number, block, queue.clone()))
     }
 }
