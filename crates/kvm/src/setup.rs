@@ -1,9 +1,14 @@
 //! How a vCPU is set up so that it runs programs at CPL3 with Linux's own selectors.
 
+use crate::device::{Kind, Kvm};
 use crate::vcpu::Vcpu;
 use crate::vm::Error;
-use kvm_bindings::{CpuId, Msrs, kvm_msr_entry, kvm_segment, kvm_sregs, kvm_xcrs};
+use kvm_bindings::{
+    CpuId, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, Msrs, kvm_device_attr, kvm_msr_entry,
+    kvm_segment, kvm_sregs, kvm_xcrs,
+};
 use kvm_ioctls::VcpuFd;
+use std::os::fd::AsRawFd;
 
 /// Selector of the kernel code segment, which only the exception stubs use.
 pub const KERNEL_CS: u16 = 0x10;
@@ -77,6 +82,11 @@ impl VcpuSetup {
                 .map_err(|error| Error::new("set a processor's MSRs", error))?;
             assert_eq!(set, 3, "KVM refuses the system call MSRs");
         }
+        if Kvm::kind() == Kind::Hardware {
+            show_host_tsc(&fd).map_err(|error| {
+                Error::new("show a processor the host's time-stamp counter", error)
+            })?;
+        }
         let mut xcrs = kvm_xcrs {
             nr_xcrs: 1,
             ..Default::default()
@@ -138,6 +148,31 @@ pub(crate) fn enter_user_mode(sregs: &mut kvm_sregs) {
         db: 1,
         ..flat
     };
+}
+
+/// Makes the guest's time-stamp counter the host's: hardware KVM starts it at zero, and the clock page speaks of the host's.
+/// Under PVM the counter is the host's anyway.
+#[allow(
+    unsafe_code,
+    reason = "an ioctl that the wrapper has for other processors only"
+)]
+fn show_host_tsc(fd: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
+    /// `_IOW(KVMIO, 0xe1, struct kvm_device_attr)`.
+    const KVM_SET_DEVICE_ATTR: u64 = 0x4018_aee1;
+    let offset = 0_u64;
+    let attr = kvm_device_attr {
+        group: KVM_VCPU_TSC_CTRL,
+        attr: u64::from(KVM_VCPU_TSC_OFFSET),
+        addr: std::ptr::from_ref(&offset) as u64,
+        ..Default::default()
+    };
+    // SAFETY: KVM reads the structure and the eight bytes that it points at, which both outlive the call.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), KVM_SET_DEVICE_ATTR, &attr) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(kvm_ioctls::Error::last())
+    }
 }
 
 /// The vector state that the host's kernel has enabled.
