@@ -12,13 +12,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Runs the program to its end in a machine of its own.
-pub(crate) fn launch(spec: MachineSpec) -> Result<Ended, Failure> {
+///
+/// `ready` is called once, when signals reach the program and published ports are open.
+pub(crate) fn launch(spec: &MachineSpec, ready: impl FnOnce()) -> Result<Ended, Failure> {
     let stats = spec.report.stats;
-    let config = config(&spec)?;
+    let config = config(spec)?;
     let mut machine = Machine::new(&config).context("cannot make the machine")?;
     // Held until the machine has ended, so that its last lines are shown as the program wrote them.
     let terminal = spec.terminal.then(RawTerminal::enter).transpose()?;
     machine.forward_signals();
+    ready();
     let end = machine.run();
     drop(terminal);
     if stats {

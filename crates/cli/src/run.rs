@@ -5,16 +5,18 @@
 //! registers that process and is done.
 
 use crate::args::{MonitorArgs, RunArgs};
-use crate::failure::Failure;
+use crate::failure::{Ended, Failure};
 use crate::launch::launch;
 use crate::registry::{Created, Registry};
 use crate::spec::{MachineSpec, Verbosity};
 use crate::values::Name;
 use anyhow::{Context, Result};
 use std::ffi::OsString;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 /// Runs the program and gives its exit code, or, with `-d`, starts it and prints the machine's name.
 pub(crate) fn run(args: RunArgs, verbosity: Verbosity) -> Result<ExitCode, Failure> {
@@ -29,22 +31,34 @@ pub(crate) fn run(args: RunArgs, verbosity: Verbosity) -> Result<ExitCode, Failu
         writeln!(std::io::stdout(), "{}", name.as_str())?;
         return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::from(launch(spec)?.code()))
+    Ok(ExitCode::from(launch(&spec, || ())?.code()))
 }
 
 /// Is the monitor of a registered machine, started by [`start_monitor`].
 pub(crate) fn monitor(args: MonitorArgs, verbosity: Verbosity) -> Result<ExitCode, Failure> {
-    rustix::process::setsid().context("cannot leave the session of the caller")?;
-    let spec = MachineSpec::new(args.run, &args.registered, verbosity);
-    let code = match spec.map_err(Failure::from).and_then(launch) {
+    let name = args.registered.clone();
+    let code = match serve(args, verbosity) {
         Ok(ended) => ended.code(),
         Err(failure) => {
             failure.report();
             failure.code
         }
     };
-    Registry::open()?.record_exit(&args.registered, code)?;
+    Registry::open()?.record_exit(&name, code)?;
     Ok(ExitCode::from(code))
+}
+
+fn serve(args: MonitorArgs, verbosity: Verbosity) -> Result<Ended, Failure> {
+    rustix::process::setsid().context("cannot leave the session of the caller")?;
+    // The caller's pipe stands in for standard input; it waits until nobody holds it.
+    let held = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .context("cannot keep the caller's pipe")?;
+    let null = File::open("/dev/null").context("cannot open /dev/null")?;
+    rustix::stdio::dup2_stdin(&null).context("cannot set the standard input")?;
+    let spec = MachineSpec::new(args.run, &args.registered, verbosity)?;
+    launch(&spec, || drop(held))
 }
 
 fn start_monitor(name: &Name, spec: &MachineSpec) -> Result<()> {
@@ -65,9 +79,11 @@ fn start_monitor(name: &Name, spec: &MachineSpec) -> Result<()> {
 
 fn spawn_monitor(name: &Name, created: &Created) -> Result<()> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
+    // The other end goes when the machine is ready, or when its monitor ends before.
+    let (mut ready, held) = std::io::pipe().context("cannot make a pipe")?;
     let mut child = Command::new(program)
         .args(monitor_arguments(std::env::args_os().skip(1), name))
-        .stdin(Stdio::null())
+        .stdin(held)
         .stdout(created.stdout.try_clone()?)
         .stderr(created.stderr.try_clone()?)
         .spawn()
@@ -76,7 +92,11 @@ fn spawn_monitor(name: &Name, created: &Created) -> Result<()> {
         // It has ended already, or is of no use without being registered.
         let _ = child.kill();
         let _ = child.wait();
-    })
+    })?;
+    ready
+        .read_to_end(&mut Vec::new())
+        .context("cannot wait for the monitor")?;
+    Ok(())
 }
 
 /// The caller's own command line with `monitor NAME` in the place of `run`.
