@@ -62,15 +62,20 @@ fn follow(instance: &Instance, logs: &mut Logs) -> Result<()> {
         return Ok(());
     };
     let mut grown = File::from(grown);
+    let output = std::io::stdout();
     let mut ended = crate::registry::Process::of(process.pid) != Some(process);
     while !ended {
         logs.print_new()?;
         let mut handles = [
             PollFd::new(&grown, PollFlags::IN),
             PollFd::new(&monitor, PollFlags::IN),
+            // Asked for nothing, it still tells when a pipe's reader has gone, as `grep -m1` does.
+            PollFd::new(&output, PollFlags::empty()),
         ];
         poll(&mut handles, None).context("cannot wait for the logs")?;
-        ended = !handles[1].revents().is_empty();
+        ended = handles[1..]
+            .iter()
+            .any(|handle| !handle.revents().is_empty());
         if !handles[0].revents().is_empty() {
             drain(&mut grown)?;
         }

@@ -45,6 +45,39 @@ fn a_machine_in_the_background() {
 }
 
 #[test]
+fn names_and_signals() {
+    let registry = scratch("kill");
+    succeed(command(
+        &registry,
+        &["run", "-d", "--name", "one", "--", "/bin/sleep", "1000"],
+    ));
+    assert!(line(&registry, "one").contains("running"));
+    let again = finish(
+        command(
+            &registry,
+            &["run", "-d", "--name", "one", "--", "/bin/true"],
+        ),
+        "",
+    );
+    assert_eq!(again.status.code(), Some(125));
+    assert!(again.stderr.contains("is running"), "{}", again.stderr);
+
+    succeed(command(&registry, &["kill", "one"]));
+    succeed(command(&registry, &["logs", "-f", "one"]));
+    assert!(
+        line(&registry, "one").contains("exited (143)"),
+        "{}",
+        line(&registry, "one")
+    );
+    let unknown = finish(command(&registry, &["kill", "other"]), "");
+    assert!(
+        unknown.stderr.contains("no machine named other"),
+        "{}",
+        unknown.stderr
+    );
+}
+
+#[test]
 fn killed_at_once() {
     let registry = scratch("kill-9");
     succeed(command(
