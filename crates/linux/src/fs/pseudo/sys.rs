@@ -42,13 +42,12 @@ pub fn root(kernel: &'static Kernel) -> Arc<dyn Inode> {
         (b"cpulist".as_slice(), line(0x201, range)),
         (
             b"meminfo",
-            line(
-                0x202,
+            line(0x202, {
+                let total = kernel.config.memory_bytes / 1024;
                 format!(
-                    "Node 0 MemTotal: {} kB\n",
-                    kernel.config.memory_bytes / 1024
+                    "Node 0 MemTotal: {total} kB\nNode 0 MemFree: {total} kB\nNode 0 MemUsed: 0 kB\n"
                 )
-            )
+            })
         ),
     ];
     let node = alloc::vec![
