@@ -10,6 +10,7 @@ mod network;
 mod nginx;
 mod node;
 mod outcomes;
+mod postgres;
 mod python;
 mod redis;
 mod shell;
