@@ -95,12 +95,14 @@ fn redis_rate(text: &str) -> Option<f64> {
     line.split(',').nth(1)?.trim_matches('"').parse().ok()
 }
 
+/// The page that Debian's package brings, part of every engine's read-only root: a shared directory is asked anew for each request.
+const NGINX_PAGES: &str = "/usr/share/nginx/html";
+
 /// Requests a second of a small file.
 pub(crate) fn nginx(arena: &Arena, engine: Engine) -> Result<Vec<f64>> {
     let port = free_port()?;
     let directory = arena.scratch.join("nginx");
     fs::create_dir_all(&directory)?;
-    fs::write(directory.join("index.html"), "x".repeat(612))?;
     fs::write(directory.join("nginx.conf"), nginx_conf(&directory, port))?;
     let prefix = directory.to_string_lossy();
     let conf = directory.join("nginx.conf");
@@ -135,7 +137,7 @@ fn nginx_conf(directory: &Path, port: u16) -> String {
          http {{\n\
          access_log off; client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;\n\
          fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi; scgi_temp_path {directory}/scgi;\n\
-         server {{ listen 127.0.0.1:{port}; root {directory}; }}\n\
+         server {{ listen 127.0.0.1:{port}; root {NGINX_PAGES}; }}\n\
          }}\n"
     )
 }
@@ -166,7 +168,7 @@ fn postgres_job(data: &Path, port: u16) -> Job {
         "-D",
         &data,
         "-k",
-        &data,
+        "",
         "-p",
         &port.to_string(),
         "-c",
