@@ -470,6 +470,12 @@ impl Edges {
                 STDERR => news |= self.stream_ready(2, region, requests),
                 number => {
                     if let Ok(number) = u32::try_from(number) {
+                        let ended = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP;
+                        // Copied: the kernel's structure is packed.
+                        let flags = event.flags;
+                        if flags.intersects(ended) {
+                            table.note_end(number);
+                        }
                         news |= self.serve(&mut table, number, true, region, requests);
                     }
                 }
@@ -500,6 +506,13 @@ impl Edge {
 }
 
 impl Table {
+    /// The host says that the other side of a stream will send no more.
+    fn note_end(&mut self, number: u32) {
+        if let Some(Some(Edge::Stream(stream))) = self.edges.get_mut(number as usize) {
+            stream.note_end();
+        }
+    }
+
     fn get(&mut self, number: u64) -> SysResult<&mut Edge> {
         usize::try_from(number)
             .ok()

@@ -22,6 +22,8 @@ pub(super) struct Stream {
     shut_down: bool,
     /// There may be more to receive than there was room for.
     stalled: bool,
+    /// The end lies in the socket, perhaps behind data: no event will tell of it again.
+    ending: bool,
 }
 
 impl Stream {
@@ -43,7 +45,13 @@ impl Stream {
             shutting_down: false,
             shut_down: false,
             stalled: false,
+            ending: false,
         }
+    }
+
+    /// The other side will send no more, so what is there is to be read up to its end.
+    pub(super) fn note_end(&mut self) {
+        self.ending = true;
     }
 
     pub(super) fn control(&self) -> &Control {
@@ -102,8 +110,8 @@ impl Stream {
                 Ok(len) => {
                     self.control.add_received(region, len);
                     news = true;
-                    if len < room {
-                        // The socket is empty, or will tell anew.
+                    if len < room && !self.ending {
+                        // The socket is empty, and will tell anew.
                         break;
                     }
                 }
