@@ -1,7 +1,9 @@
 //! What a machine reaches: nothing outside unless it is allowed; and what reaches it: published ports.
 
 use crate::harness::{Server, free_port, run};
-use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
+use std::thread;
 
 const CONNECT: &str = "
 import socket, sys
@@ -19,6 +21,18 @@ fn host_address() -> IpAddr {
     socket.connect("192.0.2.1:9").unwrap();
     socket.local_addr().unwrap().ip()
 }
+
+/// Sends back what each connection sends, and closes after its end.
+const ECHO: &str = "
+import socket, sys
+listener = socket.create_server(('0.0.0.0', int(sys.argv[1])))
+print('ready', flush=True)
+while True:
+    connection = listener.accept()[0]
+    while data := connection.recv(65536):
+        connection.sendall(data)
+    connection.close()
+";
 
 #[test]
 fn nothing_outside_unless_allowed() {
@@ -70,4 +84,29 @@ while True:
     let mut answer = [0; 100];
     let (length, _) = client.recv_from(&mut answer).unwrap();
     assert_eq!(&answer[..length], b"HELLO");
+}
+
+#[test]
+fn a_published_port() {
+    let port = free_port();
+    let publish = format!("{port}:7000");
+    let _server = Server::start(
+        &["-p", &publish],
+        &["/usr/bin/python3", "-c", ECHO, "7000"],
+        "ready",
+    );
+    for round in 0..20 {
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let message = vec![round; 100_000];
+        let mut writer = client.try_clone().unwrap();
+        let copy = message.clone();
+        let sender = thread::spawn(move || {
+            writer.write_all(&copy).unwrap();
+            writer.shutdown(std::net::Shutdown::Write).unwrap();
+        });
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        sender.join().unwrap();
+        assert!(answer == message, "round {round}: {} bytes", answer.len());
+    }
 }
