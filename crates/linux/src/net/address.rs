@@ -11,8 +11,8 @@ pub(super) const AF_UNIX: u16 = 1;
 pub(super) const AF_INET: u16 = 2;
 pub(super) const AF_INET6: u16 = 10;
 
-/// The machine's own address towards the world, one of those that no network has (RFC 5737).
-pub(super) const MACHINE_ADDRESS: [u8; 4] = [192, 0, 2, 2];
+/// The machine's own address towards the world: the IPv4 dummy address, which no network has (RFC 7600).
+pub(super) const MACHINE_ADDRESS: [u8; 4] = [192, 0, 0, 8];
 
 /// Longest address that is taken.
 const ADDRESS_LEN_MAX: u32 = 128;
