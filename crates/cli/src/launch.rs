@@ -5,7 +5,7 @@ use crate::report;
 use crate::spec::{Limits, MachineSpec, Strace, Verbosity};
 use crate::terminal::RawTerminal;
 use crate::values::{AllowOut, Protocol, Publish, Volume};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cormus_machine::{Config, End, Machine, Outbound, RootConfig, TraceTarget, Transport};
 use std::net::ToSocketAddrs;
 use std::os::unix::ffi::OsStrExt;
@@ -36,6 +36,9 @@ pub(crate) fn launch(spec: &MachineSpec, ready: impl FnOnce()) -> Result<Ended, 
     }
 }
 
+/// Below this the personality alone does not fit: it takes about 4 MB beside the program.
+const MEMORY_BYTES_MIN: u64 = 8 << 20;
+
 /// The machine's own configuration, as the specification asks for.
 fn config(spec: &MachineSpec) -> Result<Config> {
     let words = spec.command.iter();
@@ -49,6 +52,10 @@ fn config(spec: &MachineSpec) -> Result<Config> {
         files,
     } = spec.limits;
     let memory_bytes = memory_bytes.unwrap_or(defaults.memory_bytes);
+    ensure!(
+        memory_bytes >= MEMORY_BYTES_MIN,
+        "{memory_bytes} bytes of memory are too few for a machine: give -m at least 8M"
+    );
     let mut roots = vec![RootConfig {
         host: spec.root.clone(),
         mount_point: b"/".to_vec(),
