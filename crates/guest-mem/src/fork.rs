@@ -60,8 +60,22 @@ fn copy_run(from: u64, to: u64, len: u64) -> SysResult<()> {
 
 /// Copies a page which the program may not read, or to where it may not write.
 fn copy_page_by_force(from: u64, to: u64) -> SysResult<()> {
+    let mut page = [0; sys::PAGE as usize];
+    read_by_force(from, &mut page)?;
+    let written = memory()?.write_all_at(&page, to);
+    written.map_err(|_| Errno::EFAULT)
+}
+
+/// Reads memory of this process that it may not read itself.
+pub(crate) fn read_by_force(from: u64, bytes: &mut [u8]) -> SysResult<()> {
+    let read = memory()?.read_exact_at(bytes, from);
+    read.map_err(|_| Errno::EFAULT)
+}
+
+/// This process's memory as a file, which rights of mappings do not bind.
+fn memory() -> SysResult<&'static File> {
     static MEMORY: OnceLock<Option<File>> = OnceLock::new();
-    let memory = MEMORY
+    MEMORY
         .get_or_init(|| {
             File::options()
                 .read(true)
@@ -70,9 +84,5 @@ fn copy_page_by_force(from: u64, to: u64) -> SysResult<()> {
                 .ok()
         })
         .as_ref()
-        .ok_or(Errno::ENOSYS)?;
-    let fault = |_| Errno::EFAULT;
-    let mut page = [0; sys::PAGE as usize];
-    memory.read_exact_at(&mut page, from).map_err(fault)?;
-    memory.write_all_at(&page, to).map_err(fault)
+        .ok_or(Errno::ENOSYS)
 }

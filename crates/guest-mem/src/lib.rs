@@ -11,6 +11,7 @@
 //! only 39 bits of them.
 
 mod fork;
+mod frozen;
 mod mapping;
 mod memory;
 mod pagemap;
@@ -20,12 +21,14 @@ mod place;
 mod region;
 mod sys;
 mod tables;
+mod vma;
 mod window;
 
+pub use frozen::{Frozen, FrozenBacking, FrozenMapping, FrozenWindow};
 pub use mapping::{Backing, Mapping};
 pub use memory::Memory;
 pub use physical::{MemorySlots, NoSlots, Physical};
 pub use region::{AreaRef, Region};
 pub use sys::barrier;
 pub use tables::{ExceptionFrame, Root, Tables};
-pub use window::{WINDOW_COUNT_MAX, Window, Windows};
+pub use window::{OpenFile, WINDOW_COUNT_MAX, Window, Windows};

@@ -4,6 +4,7 @@
 //! atomics: bytes are copied volatilely, and what was copied is validated as a copy.
 #![allow(unsafe_code, reason = "memory that is shared with the guest")]
 
+use crate::frozen::Frozen;
 use crate::physical::Physical;
 use crate::sys;
 use crate::tables::Tables;
@@ -118,6 +119,32 @@ impl Region {
         }
         self.end.store(end, Ordering::Release);
         Ok(start)
+    }
+
+    /// Copies all that was ever written to `frozen`; nobody writes meanwhile.
+    ///
+    /// # Errors
+    /// The host's, such as `ENOMEM`.
+    pub fn freeze(&self, frozen: &Frozen) -> SysResult<()> {
+        frozen.copy_from(self.fd(), self.end())
+    }
+
+    /// Takes over the region of a machine that was frozen, whose heap ended at `end`; the blob is loaded already.
+    ///
+    /// # Errors
+    /// The host's, or `EINVAL` for an end that no region has.
+    pub fn thaw(
+        &self,
+        physical: &Physical,
+        tables: &Tables,
+        frozen: &Frozen,
+        end: u64,
+    ) -> SysResult<()> {
+        let grown = end.checked_sub(self.end()).ok_or(Errno::EINVAL)?;
+        if grown > 0 {
+            self.grow(physical, tables, grown)?;
+        }
+        frozen.copy_to(self.fd(), end)
     }
 
     /// Gives pages of the heap back to the host; they read as zero afterwards.

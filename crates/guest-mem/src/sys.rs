@@ -5,7 +5,7 @@
 )]
 
 use cormus_linux_abi::{Errno, SysResult};
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 /// A private, inaccessible place that costs nothing.
 pub(crate) const RESERVED: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -176,8 +176,9 @@ pub(crate) unsafe fn copy_onto(from: u64, to: u64, len: u64) -> SysResult {
 /// A file in memory of this size, without any page yet.
 pub(crate) fn memfd(name: &std::ffi::CStr, len: u64) -> SysResult<std::os::fd::OwnedFd> {
     use std::os::fd::FromRawFd;
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: the name is a C string.
-    let fd = check(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) }.into())?;
+    let fd = check(unsafe { libc::memfd_create(name.as_ptr(), flags) }.into())?;
     let fd = RawFd::try_from(fd).map_err(|_| Errno::EMFILE)?;
     // SAFETY: a new descriptor that nothing else owns.
     let file = unsafe { std::fs::File::from_raw_fd(fd) };
@@ -212,4 +213,66 @@ pub(crate) fn reserve(address: u64, len: u64) -> SysResult {
         return Err(Errno::EEXIST);
     }
     Ok(got)
+}
+
+/// What makes a file in memory unchangeable.
+pub(crate) const SEALS: i32 =
+    libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+
+/// Makes a file in memory unchangeable.
+pub(crate) fn seal(fd: BorrowedFd<'_>) -> SysResult<()> {
+    // SAFETY: passes numbers only.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, SEALS) }.into()).map(drop)
+}
+
+/// The seals of a file in memory; `EINVAL` for another file.
+pub(crate) fn seals(fd: BorrowedFd<'_>) -> SysResult<i32> {
+    // SAFETY: passes numbers only.
+    let seals = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) }.into())?;
+    i32::try_from(seals).map_err(|_| Errno::EINVAL)
+}
+
+/// Writes memory of this process, which the kernel finds readable or not, to a file. Bytes written.
+pub(crate) fn write_from(fd: BorrowedFd<'_>, offset: u64, from: u64, len: u64) -> SysResult {
+    // SAFETY: the kernel reads the range and reports what it cannot; no reference is made of it.
+    let written = unsafe {
+        libc::pwrite(
+            fd.as_raw_fd(),
+            from as *const _,
+            len as usize,
+            offset.cast_signed(),
+        )
+    };
+    check(written as i64)
+}
+
+/// The next part of `place .. end` of a file that is no hole.
+pub(crate) fn next_data(fd: BorrowedFd<'_>, place: u64, end: u64) -> SysResult<Option<(u64, u64)>> {
+    let seek = |from: u64, whence| {
+        // SAFETY: passes numbers only. The position moves, which nobody uses.
+        check(unsafe { libc::lseek(fd.as_raw_fd(), from.cast_signed(), whence) })
+    };
+    let start = match seek(place, libc::SEEK_DATA) {
+        Err(Errno::ENXIO) => return Ok(None),
+        result => result?,
+    };
+    if start >= end {
+        return Ok(None);
+    }
+    Ok(Some((start, seek(start, libc::SEEK_HOLE)?.min(end))))
+}
+
+/// Copies between two files in memory at the same offset. Bytes copied.
+pub(crate) fn copy_file(from: RawFd, to: RawFd, offset: u64, len: u64) -> SysResult {
+    let (mut read, mut write) = (offset.cast_signed(), offset.cast_signed());
+    // SAFETY: the kernel moves the two offsets, which outlive the call.
+    let copied =
+        unsafe { libc::copy_file_range(from, &raw mut read, to, &raw mut write, len as usize, 0) };
+    check(copied as i64)
+}
+
+/// Another descriptor of the same open file.
+pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> SysResult<std::os::fd::OwnedFd> {
+    fd.try_clone_to_owned()
+        .map_err(|error| Errno::new(error.raw_os_error().unwrap_or(libc::EMFILE)))
 }

@@ -10,6 +10,8 @@
 //! mapping leaves for an instant is never taken by a mapping of the monitor's own.
 #![allow(unsafe_code, reason = "mappings are made by address")]
 
+mod rest;
+
 use crate::fork;
 use crate::mapping::{Backing, Mapping, host_protection};
 use crate::pagemap;
@@ -17,12 +19,15 @@ use crate::physical::Physical;
 use crate::region::Region;
 use crate::sys;
 use crate::tables::{Root, Tables};
+use crate::vma::FileId;
 use cormus_hypercall::layout::{CHUNK_SIZE, WINDOW_SIZE};
 use cormus_hypercall::map::advice;
 use cormus_linux_abi::{Errno, SysResult};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+pub use rest::OpenFile;
 
 /// Most windows of one machine: what fits between [`PLACE_FIRST`] and [`PLACE_END`] with room to spare.
 pub const WINDOW_COUNT_MAX: u32 = 640;
@@ -81,6 +86,14 @@ pub struct Window {
 struct Shared {
     physical: Arc<Physical>,
     tables: Arc<Tables>,
+    /// The frozen memory that the machine was made from, if it was.
+    origin: OnceLock<Origin>,
+}
+
+#[derive(Debug)]
+struct Origin {
+    id: FileId,
+    file: OwnedFd,
 }
 
 /// All windows of one machine, by their numbers.
@@ -111,7 +124,11 @@ impl Windows {
                 doomed: Vec::new(),
                 fresh: 0,
             }),
-            shared: Arc::new(Shared { physical, tables }),
+            shared: Arc::new(Shared {
+                physical,
+                tables,
+                origin: OnceLock::new(),
+            }),
         }
     }
 
@@ -126,18 +143,41 @@ impl Windows {
     pub fn create(&self) -> SysResult<u32> {
         let mut pool = self.pool();
         self.take_back(&mut pool);
-        if let Some(number) = pool.free.pop() {
-            if let Some(window) = self.entries[number as usize].get() {
-                window.live.store(true, Ordering::Release);
-            }
+        if let Some(&number) = pool.free.last() {
+            let window = self.entry(number)?;
+            pool.free.pop();
+            window.live.store(true, Ordering::Release);
             return Ok(number);
         }
         let number = pool.fresh;
-        let entry = self.entries.get(number as usize).ok_or(Errno::EAGAIN)?;
-        let window = Window::new(Arc::clone(&self.shared))?;
-        assert!(entry.set(window).is_ok(), "a fresh number has no window");
+        self.entry(number)?;
         pool.fresh += 1;
         Ok(number)
+    }
+
+    /// The window of a number, made if there is none yet. Callers hold the pool's lock.
+    fn entry(&self, number: u32) -> SysResult<&Window> {
+        let entry = self.entries.get(number as usize).ok_or(Errno::EAGAIN)?;
+        if entry.get().is_none() {
+            let window = Window::new(Arc::clone(&self.shared))?;
+            assert!(entry.set(window).is_ok(), "the pool's lock is held");
+        }
+        entry.get().ok_or(Errno::EAGAIN)
+    }
+
+    /// The window of a number above all that are in use; numbers that are left out are free.
+    fn create_numbered(&self, number: u32, doomed: bool) -> SysResult<&Window> {
+        let mut pool = self.pool();
+        if number < pool.fresh || number >= WINDOW_COUNT_MAX {
+            return Err(Errno::EINVAL);
+        }
+        let left_out = pool.fresh..number;
+        pool.free.extend(left_out);
+        pool.fresh = number + 1;
+        if doomed {
+            pool.doomed.push(number);
+        }
+        self.entry(number)
     }
 
     /// The window with this number, if it is in use.
@@ -149,7 +189,19 @@ impl Windows {
             .ok()
             .and_then(|index| self.entries.get(index))
             .and_then(OnceLock::get)
-            .filter(|window| window.live.load(Ordering::Acquire))
+            .filter(|window| window.is_live())
+            .ok_or(Errno::EINVAL)
+    }
+
+    /// Page tables of any window in use, for a vCPU that enters its own later.
+    ///
+    /// # Errors
+    /// `EINVAL` if there is none.
+    pub fn any_root(&self) -> SysResult<Root> {
+        let live = self.entries.iter().filter_map(OnceLock::get);
+        live.filter(|window| window.is_live())
+            .map(Window::root)
+            .next()
             .ok_or(Errno::EINVAL)
     }
 
@@ -210,6 +262,10 @@ impl Window {
         })
     }
 
+    fn is_live(&self) -> bool {
+        self.live.load(Ordering::Acquire)
+    }
+
     /// Its page tables.
     #[must_use]
     pub fn root(&self) -> Root {
@@ -268,7 +324,9 @@ impl Window {
             return Ok(());
         }
         let address = chunk * CHUNK_SIZE;
-        let Shared { physical, tables } = &*self.shared;
+        let Shared {
+            physical, tables, ..
+        } = &*self.shared;
         // SAFETY: the window's range is the guest's alone for as long as the machine lives.
         let guest = unsafe { physical.add(self.base + address, CHUNK_SIZE) }?;
         tables.map_window_chunk(physical, self.root, address, guest)?;
@@ -375,6 +433,9 @@ impl Window {
             advice::POPULATE => libc::MADV_POPULATE_WRITE,
             _ => return Err(Errno::EINVAL),
         };
+        if what == libc::MADV_DONTNEED {
+            self.forget_frozen(host, len)?;
+        }
         // SAFETY: the range lies in the window, which is guest memory.
         unsafe { sys::madvise(host, len, what) }
     }
@@ -387,8 +448,12 @@ impl Window {
         let old_host = self.pages(address, len)?;
         let new_host = self.pages(new, new_len)?;
         self.want(new, new_len)?;
-        // SAFETY: both ranges lie in the window, which is guest memory.
-        unsafe { sys::mremap(old_host, len, new_host, new_len) }?;
+        if self.shows_frozen(old_host, len)? {
+            self.move_pieces(old_host, len, new_host, new_len)?;
+        } else {
+            // SAFETY: both ranges lie in the window, which is guest memory.
+            unsafe { sys::mremap(old_host, len, new_host, new_len) }?;
+        }
         // SAFETY: the hole that was left is the window's (see the module's text).
         unsafe { sys::mmap_over(old_host, len, libc::PROT_NONE, sys::RESERVED, -1, 0) }
     }
@@ -477,6 +542,7 @@ impl Window {
     /// `ENOMEM`, or `EFAULT` where nothing is mapped to copy to.
     pub fn copy_private(&self, source: &Window, address: u64, len: u64) -> SysResult {
         let to = self.pages(address, len)?;
+        self.share_frozen(source, address, len)?;
         fork::copy_private(source.base + address, to, len)
     }
 }

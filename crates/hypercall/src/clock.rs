@@ -28,4 +28,6 @@ pub struct ClockPage {
     pub start_monotonic_ns: AtomicU64,
     /// Frequency of the time-stamp counter in kHz.
     pub tsc_khz: AtomicU64,
+    /// Changes when the machine is continued from an image: what must differ between a machine and its clones is made anew then.
+    pub generation: AtomicU32,
 }

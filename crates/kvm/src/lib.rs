@@ -13,5 +13,5 @@ mod vm;
 pub use device::{Kind, Kvm, OpenError};
 pub use kvm_bindings::kvm_regs as Registers;
 pub use setup::{KERNEL_CS, USER_CS, USER_SS, VcpuSetup};
-pub use vcpu::{Exit, RunError, Vcpu};
+pub use vcpu::{Exit, Processor, RunError, Vcpu};
 pub use vm::{Error, Vm};

@@ -3,8 +3,17 @@
 
 use crate::interrupt;
 use crate::setup::enter_user_mode;
-use kvm_bindings::{KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_regs, kvm_run, kvm_sregs};
+use crate::vm::Error;
+use kvm_bindings::{
+    KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_regs, kvm_run, kvm_sregs, kvm_xsave,
+};
 use kvm_ioctls::{VcpuExit, VcpuFd};
+use serde::{Deserialize, Serialize};
+
+/// CF, PF, AF, ZF, SF, TF, DF, OF, RF, AC, ID.
+const RFLAGS_OF_PROGRAMS: u64 = 0x25_0dd5;
+/// The bit that is always set, and IF.
+const RFLAGS_ALWAYS: u64 = 0x202;
 
 /// Why a vCPU stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +37,17 @@ pub enum Exit {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot run a virtual processor")]
 pub struct RunError(#[source] std::io::Error);
+
+/// What a program can see of a processor at CPL3, at rest; control registers follow from where it runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Processor {
+    /// `rax, rbx, rcx, rdx, rsi, rdi, rsp, rbp, r8 … r15, rip, rflags`.
+    general: [u64; 18],
+    /// Base of the program's thread-local storage.
+    fs_base: u64,
+    /// Vector state, as XSAVE lays it out.
+    extended: Vec<u32>,
+}
 
 /// One virtual processor; used by one thread at a time.
 #[derive(Debug)]
@@ -99,6 +119,48 @@ impl Vcpu {
     #[must_use]
     pub fn fault_address(&self) -> u64 {
         self.fd.sync_regs().sregs.cr2
+    }
+
+    /// All of the processor that is to outlive it; it stands at CPL3.
+    ///
+    /// # Errors
+    /// KVM's own.
+    pub fn processor(&self) -> Result<Processor, Error> {
+        let extended = self
+            .fd
+            .get_xsave()
+            .map_err(|error| Error::new("read a processor's vector registers", error))?;
+        let r = self.registers();
+        Ok(Processor {
+            general: [
+                r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rsp, r.rbp, r.r8, r.r9, r.r10, r.r11,
+                r.r12, r.r13, r.r14, r.r15, r.rip, r.rflags,
+            ],
+            fs_base: self.fs_base(),
+            extended: extended.region.to_vec(),
+        })
+    }
+
+    /// Continues as another processor stood, at CPL3.
+    ///
+    /// # Errors
+    /// KVM's own, such as for vector state that this processor does not have.
+    pub fn become_processor(&mut self, processor: &Processor) -> Result<(), Error> {
+        let mut xsave = kvm_xsave::default();
+        let len = processor.extended.len().min(xsave.region.len());
+        xsave.region[..len].copy_from_slice(&processor.extended[..len]);
+        // SAFETY: machines enable no vector state beyond the structure's size.
+        unsafe { self.fd.set_xsave(&xsave) }
+            .map_err(|error| Error::new("set a processor's vector registers", error))?;
+        let r = self.registers_mut();
+        [
+            r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rsp, r.rbp, r.r8, r.r9, r.r10, r.r11,
+            r.r12, r.r13, r.r14, r.r15, r.rip, r.rflags,
+        ] = processor.general;
+        // What a program cannot set is not taken from what may be anybody's word: flags up to DF, OF, AC and ID, no IOPL.
+        r.rflags = r.rflags & RFLAGS_OF_PROGRAMS | RFLAGS_ALWAYS;
+        self.sregs().fs.base = processor.fs_base;
+        Ok(())
     }
 
     /// Base of the program's thread-local storage.

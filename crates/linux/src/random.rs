@@ -6,6 +6,7 @@
 
 use crate::host;
 use crate::sync::SpinLock;
+use crate::time;
 
 /// Bytes of a refill: the next key and the bytes to give out.
 const POOL_LEN: usize = 512;
@@ -19,6 +20,8 @@ struct Generator {
     left: usize,
     /// Refills until the next reseed; 0 before the first.
     fresh: u32,
+    /// The machine's generation at the last refill: a clone must never draw what its sibling draws.
+    generation: u32,
 }
 
 static GENERATOR: SpinLock<Generator> = SpinLock::new(Generator {
@@ -26,11 +29,27 @@ static GENERATOR: SpinLock<Generator> = SpinLock::new(Generator {
     pool: [0; POOL_LEN],
     left: 0,
     fresh: 0,
+    generation: 0,
 });
 
 /// Fills `buffer` with random bytes.
 pub fn fill(buffer: &mut [u8]) {
+    // A machine may be cloned in the middle of this: the bytes are drawn again then, in each clone for itself.
+    loop {
+        let generation = time::generation();
+        fill_in(generation, buffer);
+        if time::generation() == generation {
+            return;
+        }
+    }
+}
+
+fn fill_in(generation: u32, buffer: &mut [u8]) {
     let mut generator = GENERATOR.lock();
+    if generator.generation != generation {
+        (generator.left, generator.fresh) = (0, 0);
+        generator.generation = generation;
+    }
     let mut done = 0;
     while done < buffer.len() {
         if generator.left == 0 {
@@ -43,13 +62,6 @@ pub fn fill(buffer: &mut [u8]) {
         generator.left -= len;
         done += len;
     }
-}
-
-/// Makes the next bytes depend on fresh ones of the host: a clone must never draw what its sibling draws.
-pub fn reseed() {
-    let mut generator = GENERATOR.lock();
-    generator.left = 0;
-    generator.fresh = 0;
 }
 
 impl Generator {

@@ -4,6 +4,7 @@
 //! run the program, or sleep without a deadline. A host thread, made when the first alarm is set, waits for the moment, posts
 //! the news and kicks one vCPU to serve it.
 
+use crate::image::FrozenAlarm;
 use crate::monitor::Monitor;
 use crate::sleep::monotonic_ns;
 use cormus_hypercall::edge::NEWS_TIMER;
@@ -19,7 +20,18 @@ const THREAD_STACK: usize = 64 << 10;
 struct State {
     /// When to fire, of the host's monotonic clock.
     deadline_ns: Option<u64>,
+    /// The same of the guest's.
+    guest_ns: Option<u64>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// An alarm that stands still as long as this exists.
+pub(crate) struct Held<'a>(MutexGuard<'a, State>);
+
+impl Held<'_> {
+    pub(crate) fn image(&self) -> FrozenAlarm {
+        FrozenAlarm(self.0.guest_ns)
+    }
 }
 
 /// One machine's alarm.
@@ -34,6 +46,11 @@ impl Alarm {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lets no moment come.
+    pub(crate) fn freeze(&self) -> Held<'_> {
+        Held(self.state())
+    }
+
     /// Sets the moment (guest-monotonic, 0 for none), in place of the one before.
     pub(crate) fn set(&self, monitor: &Arc<Monitor>, deadline_ns: u64) -> SysResult {
         let deadline = match deadline_ns {
@@ -43,6 +60,7 @@ impl Alarm {
         };
         let mut state = self.state();
         state.deadline_ns = deadline;
+        state.guest_ns = (deadline_ns != 0).then_some(deadline_ns);
         if state.thread.is_none() && deadline.is_some() {
             let monitor = Arc::clone(monitor);
             let thread = std::thread::Builder::new()
@@ -73,7 +91,7 @@ impl Alarm {
                         .0
                 }
                 Some(_) => {
-                    state.deadline_ns = None;
+                    (state.deadline_ns, state.guest_ns) = (None, None);
                     drop(state);
                     monitor.announce(NEWS_TIMER);
                     self.state()

@@ -62,6 +62,11 @@ impl Blob {
         &self.header
     }
 
+    /// Which build of the blob this is.
+    pub(crate) fn build(&self) -> u64 {
+        cormus_personality_image::BUILD
+    }
+
     fn fixups(&self) -> &[Fixup] {
         &self.header.fixups[..self.header.fixup_count as usize]
     }

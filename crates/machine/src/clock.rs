@@ -58,6 +58,9 @@ pub(crate) struct Clock {
     sync_ticks: u64,
     tsc_khz: u64,
     start_ns: u64,
+    /// Guest-monotonic time minus the host's: not 0 in a machine that continues an image.
+    ahead_ns: u64,
+    generation: u32,
 }
 
 /// The time-stamp counter.
@@ -66,11 +69,11 @@ fn tsc() -> u64 {
     unsafe { std::arch::x86_64::_rdtsc() }
 }
 
-/// The counter and the monotonic clock at one instant: of a few readings the tightest.
-fn sample() -> (u64, u64) {
+/// The counter and the guest's idea of the monotonic clock at one instant: of a few readings the tightest.
+fn sample(ahead_ns: u64) -> (u64, u64) {
     let read = || {
         let before = tsc();
-        let ns = monotonic_ns();
+        let ns = monotonic_ns().wrapping_add(ahead_ns);
         let after = tsc();
         (after - before, before + (after - before) / 2, ns)
     };
@@ -83,10 +86,20 @@ fn multiplier(tsc_khz: u64) -> u64 {
 }
 
 impl Clock {
-    /// A clock that begins now.
+    /// A clock that begins now, and shows the host's monotonic time.
     pub(crate) fn new(tsc_khz: u32) -> Clock {
+        Clock::with_offset(tsc_khz, 0, 0)
+    }
+
+    /// A clock that goes on from `guest_ns`, in the machine that follows one of `generation`.
+    pub(crate) fn continued(tsc_khz: u32, guest_ns: u64, generation: u32) -> Clock {
+        let ahead = guest_ns.wrapping_sub(monotonic_ns());
+        Clock::with_offset(tsc_khz, ahead, generation.wrapping_add(1))
+    }
+
+    fn with_offset(tsc_khz: u32, ahead_ns: u64, generation: u32) -> Clock {
         let tsc_khz = u64::from(tsc_khz.max(1));
-        let (tsc, ns) = sample();
+        let (tsc, ns) = sample(ahead_ns);
         Clock {
             state: Mutex::new(State {
                 formula: Formula {
@@ -102,6 +115,8 @@ impl Clock {
             sync_ticks: SYNC_NS / 1_000_000 * tsc_khz,
             tsc_khz,
             start_ns: ns,
+            ahead_ns,
+            generation,
         }
     }
 
@@ -120,7 +135,7 @@ impl Clock {
     /// Compares with the host's clock.
     pub(crate) fn sync(&self, region: &Region) {
         let mut state = self.state();
-        let (tsc, ns) = sample();
+        let (tsc, ns) = sample(self.ahead_ns);
         self.synced_tsc.store(tsc, Ordering::Relaxed);
         let measured = rate(tsc - state.first_tsc, ns - state.first_ns)
             .unwrap_or_else(|| multiplier(self.tsc_khz));
@@ -149,7 +164,7 @@ impl Clock {
         if let Ok(shift) = region.word(page + offset_of!(ClockPage, shift) as u64) {
             shift.store(SHIFT, Ordering::Relaxed);
         }
-        let monotonic = monotonic_ns();
+        let monotonic = monotonic_ns().wrapping_add(self.ahead_ns);
         let offset = |clock| clock_ns(clock).wrapping_sub(monotonic);
         put(offset_of!(ClockPage, base_tsc), state.formula.base_tsc);
         put(offset_of!(ClockPage, multiplier), state.formula.multiplier);
@@ -167,8 +182,21 @@ impl Clock {
         );
         put(offset_of!(ClockPage, start_monotonic_ns), self.start_ns);
         put(offset_of!(ClockPage, tsc_khz), self.tsc_khz);
+        if let Ok(generation) = region.word(page + offset_of!(ClockPage, generation) as u64) {
+            generation.store(self.generation, Ordering::Relaxed);
+        }
         state.sequence = state.sequence.wrapping_add(1);
         sequence.store(state.sequence, Ordering::SeqCst);
+    }
+
+    /// What the guest's monotonic clock shows.
+    pub(crate) fn guest_now(&self) -> u64 {
+        self.state().formula.now(tsc())
+    }
+
+    /// How often the machine's line has been continued from an image.
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// The host's monotonic time at which the guest's clock reaches `deadline_ns`; nothing if it has.

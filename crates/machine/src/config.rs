@@ -1,11 +1,12 @@
 //! What a machine is made from.
 
 use cormus_hypercall::boot;
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// A transport protocol of the edges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Transport {
     /// Connections.
     Tcp,
@@ -35,7 +36,7 @@ impl Transport {
 }
 
 /// A host directory or file that the machine may use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RootConfig {
     /// Where it lies on the host.
     pub host: PathBuf,
@@ -46,7 +47,7 @@ pub struct RootConfig {
 }
 
 /// A port of the machine that the host's side may reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Publish {
     /// Where the host listens.
     pub host: SocketAddr,
@@ -57,7 +58,7 @@ pub struct Publish {
 }
 
 /// Where the machine may connect to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outbound {
     /// Every address.
     Any,
@@ -73,7 +74,7 @@ pub enum Outbound {
 }
 
 /// Where the lines of `--strace` go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TraceTarget {
     /// The monitor's standard error.
     Stderr,
@@ -82,7 +83,7 @@ pub enum TraceTarget {
 }
 
 /// What a machine is made from; every field has a default but the program.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Config {
     /// The program: a path, or a name that is looked for in `PATH` of the environment.
     pub program: Vec<u8>,

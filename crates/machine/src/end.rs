@@ -64,6 +64,30 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// The image is none that this program can continue.
+    #[error("cannot continue this image: {reason}")]
+    Image {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A part of the image cannot be brought back.
+    #[error("cannot bring back the machine's {what}")]
+    Thaw {
+        /// The part.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A host file that the machine had open is gone or another one.
+    #[error("cannot open {path} again, which the machine had open or mapped")]
+    File {
+        /// Its path on the host, or beneath its root.
+        path: String,
+        /// Why; a stale handle means that another file has that name now.
+        #[source]
+        source: std::io::Error,
+    },
     /// Something else of the host's failed.
     #[error("cannot {action}")]
     Host {

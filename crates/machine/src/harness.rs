@@ -82,7 +82,7 @@ impl Harness {
             streams: Streams::new(config.stdin, config.terminal),
             clock: Clock::new(TSC_KHZ),
             edges: Edges::new(config)?,
-            log_level: config.log_level,
+            config: config.clone(),
             trace: None,
             threads: Box::new(Arc::clone(&threads)),
             memory_bytes: config.memory_bytes,

@@ -7,6 +7,7 @@
 //! * `vcpu` runs one vCPU on one host thread and sorts its exits: a hypercall, an exception or refused
 //!   access that the personality is told of, or a fault of the personality itself, which ends the machine;
 //! * `calls` answers hypercalls. It needs no KVM, and nothing it is given is trusted;
+//! * `park` stops all vCPUs, `image` takes the machine's state then, and makes machines from such;
 //! * `files`, `streams`, `edges`, `clock` are what the calls act on.
 //!
 //! Locks: each module's own, held for its own bookkeeping only and never across a call into another
@@ -22,9 +23,11 @@ mod edges;
 mod end;
 mod files;
 mod harness;
+mod image;
 mod machine;
 mod monitor;
 mod operands;
+mod park;
 mod quota;
 mod remote;
 mod requests;
@@ -41,6 +44,7 @@ pub use config::{Config, Outbound, Publish, RootConfig, TraceTarget, Transport};
 pub use cormus_kvm::{Kind, Kvm, OpenError};
 pub use end::{End, StartError};
 pub use harness::{Answer, Harness};
+pub use image::{CaptureError, Image, ImageError};
 pub use machine::Machine;
 pub use remote::Remote;
 pub use stats::Stats;

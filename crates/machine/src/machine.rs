@@ -28,7 +28,8 @@ const THREAD_STACK: usize = 256 << 10;
 pub struct Machine {
     monitor: Arc<Monitor>,
     threads: Arc<Threads>,
-    first: Option<Vcpu>,
+    /// The vCPUs that guest threads begin on; vCPU 0 is the caller's of [`Machine::run`].
+    standing: Vec<(u32, Vcpu, Entry)>,
     terminal: bool,
 }
 
@@ -39,7 +40,7 @@ impl std::fmt::Debug for Machine {
 }
 
 /// Makes vCPUs and their threads.
-struct Threads {
+pub(crate) struct Threads {
     vm: Arc<Vm>,
     handles: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -50,10 +51,19 @@ impl Machine {
     /// # Errors
     /// Says what of the host is missing, or what of the configuration cannot be had.
     pub fn new(config: &Config) -> Result<Machine, StartError> {
-        Machine::with_blob(config, Blob::built_in())
+        let (monitor, threads) = Machine::assemble(config, Clock::new)?;
+        write_boot(config, &monitor.files, &monitor.region)?;
+        monitor.clock.publish(&monitor.region);
+        let first = first_vcpu(&monitor, &threads)?;
+        Machine::ready(monitor, threads, vec![(0, first, Entry::Boot)])
     }
 
-    fn with_blob(config: &Config, blob: Blob) -> Result<Machine, StartError> {
+    /// Puts the parts together that every machine has; nothing is mapped in it but the blob.
+    pub(crate) fn assemble(
+        config: &Config,
+        clock: impl Fn(u32) -> Clock,
+    ) -> Result<(Arc<Monitor>, Arc<Threads>), StartError> {
+        let blob = Blob::built_in();
         // The personality applies the programs' own masks.
         rustix::process::umask(Mode::empty());
         interrupt::install();
@@ -71,7 +81,6 @@ impl Machine {
         // A rewritten program has a page of the blob mapped in its window, out of the region's own file.
         blob.load(&region, !config.rewrite)
             .map_err(StartError::Memory)?;
-        write_boot(config, &files, &region)?;
         let threads = Arc::new(Threads {
             vm,
             handles: Mutex::default(),
@@ -83,25 +92,30 @@ impl Machine {
             blob,
             files,
             streams: Streams::new(config.stdin, config.terminal),
-            clock: Clock::new(tsc_khz),
+            clock: clock(tsc_khz),
             edges,
-            log_level: config.log_level,
+            config: config.clone(),
             trace,
             threads: Box::new(Arc::clone(&threads)),
             memory_bytes: config.memory_bytes,
             quota: Quota::new(config.cpus_thousandths, config::host_cpu_count()),
         }));
-        monitor.clock.publish(&monitor.region);
-        Quota::start(&monitor).map_err(|source| StartError::Host {
-            action: "start a thread",
-            source,
-        })?;
-        let first = first_vcpu(&monitor, &threads)?;
+        Ok((monitor, threads))
+    }
+
+    /// A machine whose vCPUs are there; what else runs beside them begins.
+    pub(crate) fn ready(
+        monitor: Arc<Monitor>,
+        threads: Arc<Threads>,
+        standing: Vec<(u32, Vcpu, Entry)>,
+    ) -> Result<Machine, StartError> {
+        Quota::start(&monitor).map_err(thread_error)?;
+        let terminal = monitor.config.terminal;
         Ok(Machine {
             monitor,
             threads,
-            first: Some(first),
-            terminal: config.terminal,
+            standing,
+            terminal,
         })
     }
 
@@ -110,13 +124,24 @@ impl Machine {
     /// # Panics
     /// When called a second time: a machine runs once.
     pub fn run(&mut self) -> End {
-        let vcpu = self.first.take();
-        assert!(vcpu.is_some(), "a machine runs once");
+        let mut first = None;
+        for (index, vcpu, entry) in std::mem::take(&mut self.standing) {
+            if index == 0 {
+                first = Some((vcpu, entry));
+            } else if self
+                .threads
+                .spawn(&self.monitor, index, vcpu, entry)
+                .is_err()
+            {
+                return End::Failed("the host has no more threads".to_owned());
+            }
+        }
         if self.terminal {
             self.watch_terminal();
         }
-        if let Some(vcpu) = vcpu {
-            Runner::new(Arc::clone(&self.monitor), 0, vcpu).serve(Entry::Boot);
+        assert!(first.is_some(), "a machine runs once");
+        if let Some((vcpu, entry)) = first {
+            Runner::new(Arc::clone(&self.monitor), 0, vcpu).serve(entry);
         }
         let ended = self.monitor.ended();
         ended.unwrap_or_else(|| End::Failed("the machine stopped without an end".to_owned()))
@@ -229,14 +254,27 @@ impl Threads {
         handles.pop()
     }
 
-    fn make_vcpu(&self, monitor: &Monitor, index: u32) -> Result<Vcpu, StartError> {
+    /// Lets a thread of its own run a vCPU.
+    fn spawn(&self, monitor: &Arc<Monitor>, index: u32, vcpu: Vcpu, entry: Entry) -> SysResult<()> {
+        let monitor = Arc::clone(monitor);
+        let handle = std::thread::Builder::new()
+            .name(format!("vcpu {index}"))
+            .stack_size(THREAD_STACK)
+            .spawn(move || Runner::new(monitor, index, vcpu).serve(entry))
+            .map_err(|_| Errno::EAGAIN)?;
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        handles.push(handle);
+        Ok(())
+    }
+
+    pub(crate) fn make_vcpu(&self, monitor: &Monitor, index: u32) -> Result<Vcpu, StartError> {
         let area = monitor.region.area(index);
         monitor
             .region
             .protect_guard(index)
             .map_err(StartError::Memory)?;
         area.initialize(index);
-        let root = monitor.windows.get(0).map_err(StartError::Memory)?.root();
+        let root = monitor.windows.any_root().map_err(StartError::Memory)?;
         let entry = monitor.blob.header().syscall_entry;
         let setup = monitor
             .tables
@@ -245,18 +283,17 @@ impl Threads {
     }
 }
 
+fn thread_error(source: std::io::Error) -> StartError {
+    StartError::Host {
+        action: "start a thread",
+        source,
+    }
+}
+
 impl MakeThread for Arc<Threads> {
     fn make_thread(&self, monitor: &Arc<Monitor>, index: u32) -> SysResult<()> {
         let vcpu = self.make_vcpu(monitor, index).map_err(|_| Errno::EAGAIN)?;
-        let monitor = Arc::clone(monitor);
-        let handle = std::thread::Builder::new()
-            .name(format!("vcpu {index}"))
-            .stack_size(THREAD_STACK)
-            .spawn(move || Runner::new(monitor, index, vcpu).serve(Entry::Thread))
-            .map_err(|_| Errno::EAGAIN)?;
-        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        handles.push(handle);
-        Ok(())
+        self.spawn(monitor, index, vcpu, Entry::Thread)
     }
 
     fn keep(&self, thread: JoinHandle<()>) {

@@ -3,9 +3,11 @@
 use crate::alarm::Alarm;
 use crate::blob::Blob;
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::edges::{Edges, pump};
 use crate::end::End;
 use crate::files::Files;
+use crate::park::Park;
 use crate::quota::Quota;
 use crate::requests::Requests;
 use crate::sleep;
@@ -14,6 +16,7 @@ use crate::streams::Streams;
 use crate::vcpus::Vcpus;
 use crate::watch::Watch;
 use cormus_guest_mem::{Physical, Region, Tables, Windows};
+use cormus_hypercall::layout::HEAP_OFFSET;
 use cormus_linux_abi::{Errno, SysResult};
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,8 +49,9 @@ pub(crate) struct Monitor {
     pub(crate) requests: Requests,
     pub(crate) alarm: Alarm,
     pub(crate) vcpus: Vcpus,
+    pub(crate) park: Park,
     pub(crate) counters: Counters,
-    pub(crate) log_level: u8,
+    pub(crate) config: Config,
     pub(crate) trace: Option<Mutex<File>>,
     pub(crate) threads: Box<dyn MakeThread>,
     pub(crate) watch: Watch,
@@ -67,7 +71,7 @@ pub(crate) struct Parts {
     pub(crate) streams: Streams,
     pub(crate) clock: Clock,
     pub(crate) edges: Edges,
-    pub(crate) log_level: u8,
+    pub(crate) config: Config,
     pub(crate) trace: Option<File>,
     pub(crate) threads: Box<dyn MakeThread>,
     pub(crate) memory_bytes: u64,
@@ -89,8 +93,9 @@ impl Monitor {
             requests: Requests::new(),
             alarm: Alarm::default(),
             vcpus: Vcpus::new(),
+            park: Park::default(),
             counters: Counters::new(),
-            log_level: parts.log_level,
+            config: parts.config,
             trace: parts.trace.map(Mutex::new),
             threads: parts.threads,
             watch: Watch::new(parts.memory_bytes),
@@ -116,6 +121,7 @@ impl Monitor {
         self.stopping.store(true, Ordering::SeqCst);
         self.kick(0);
         self.vcpus.notify(0);
+        self.park.notify();
     }
 
     /// Makes all other vCPU threads leave too.
@@ -125,6 +131,7 @@ impl Monitor {
             self.kick(index);
             self.vcpus.notify(index);
         }
+        self.park.notify();
         self.edges.ring();
         self.edges.pump.reconsider();
         self.watch.stop();
@@ -173,12 +180,20 @@ impl Monitor {
     /// Makes a vCPU enter the personality soon. Takes no lock, so that signal handlers may call it.
     pub(crate) fn kick(&self, index: u32) {
         let kicked = self.region.area(index).kicked();
-        kicked.store(1, Ordering::SeqCst);
+        // Another value each time, so that a sleep which begins with one kick pending ends by the next.
+        kicked.fetch_add(2, Ordering::SeqCst);
+        kicked.fetch_or(1, Ordering::SeqCst);
         self.vcpus.kick(index);
         sleep::wake(kicked, 1);
         if self.edges.pump.is_vcpu(index) {
             self.edges.ring();
         }
+    }
+
+    /// Counts the heap of a machine that continues an image.
+    pub(crate) fn note_heap(&self) {
+        let bytes = self.region.end().saturating_sub(HEAP_OFFSET);
+        self.heap_bytes.store(bytes, Ordering::SeqCst);
     }
 
     /// Host address of a buffer that the guest named, in the caller's window or in the region. The

@@ -1,5 +1,6 @@
 //! Speaking to a running machine from outside: signals and the size of its terminal.
 
+use crate::image::{CaptureError, Image};
 use crate::machine::Machine;
 use crate::monitor::Monitor;
 use cormus_hypercall::boot::Request;
@@ -26,6 +27,14 @@ impl Remote {
     /// Tells the machine that its terminal has a new size.
     pub fn terminal_size(&self, columns: u16, rows: u16) {
         self.send(Request::TerminalSize { columns, rows });
+    }
+
+    /// Takes an image of the machine; it stands still for that, and goes on.
+    ///
+    /// # Errors
+    /// When the machine has ended, the host has no memory, or a file that it has open has lost its name.
+    pub fn capture(&self) -> Result<Image, CaptureError> {
+        self.monitor.upgrade().ok_or(CaptureError::Ended)?.capture()
     }
 
     fn send(&self, request: Request) {

@@ -1,5 +1,6 @@
 //! Requests from outside, and the news board on which the personality learns of them.
 
+use crate::image::FrozenRequests;
 use cormus_guest_mem::Region;
 use cormus_hypercall::boot::Request;
 use cormus_hypercall::edge::{BOARD_SLOTS, BoardRing, EdgeBoard, NEWS_REQUEST};
@@ -7,7 +8,7 @@ use cormus_hypercall::layout::{BOARD_OFFSET, REGION_BASE};
 use std::collections::VecDeque;
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Requests that may wait; more than there are signals, and a size is only kept once.
 const REQUESTS_MAX: usize = 128;
@@ -20,7 +21,41 @@ pub(crate) struct Requests {
     news_tail: Mutex<u32>,
 }
 
+/// Requests and news that stand still as long as this exists.
+pub(crate) struct Held<'a> {
+    waiting: MutexGuard<'a, VecDeque<Request>>,
+    news_tail: MutexGuard<'a, u32>,
+}
+
+impl Held<'_> {
+    pub(crate) fn image(&self) -> FrozenRequests {
+        FrozenRequests {
+            waiting: self.waiting.iter().cloned().collect(),
+            news_tail: *self.news_tail,
+        }
+    }
+}
+
 impl Requests {
+    /// Those of a machine at rest.
+    pub(crate) fn thaw(&self, image: FrozenRequests) {
+        let mut held = self.freeze();
+        held.waiting
+            .extend(image.waiting.into_iter().take(REQUESTS_MAX));
+        *held.news_tail = image.news_tail;
+    }
+
+    /// Lets nobody add requests or news.
+    pub(crate) fn freeze(&self) -> Held<'_> {
+        Held {
+            waiting: self.waiting.lock().unwrap_or_else(PoisonError::into_inner),
+            news_tail: self
+                .news_tail
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
     pub(crate) fn new() -> Requests {
         Requests {
             waiting: Mutex::new(VecDeque::new()),

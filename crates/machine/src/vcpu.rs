@@ -11,13 +11,14 @@ use crate::crash;
 use crate::end::End;
 use crate::monitor::Monitor;
 use crate::operands::Bases;
+use crate::park::Standing;
 use crate::signals;
 use crate::stats::Counters;
 use crate::upcall;
 use cormus_hypercall::PORT;
 use cormus_hypercall::area::{Regs, Upcall, state};
 use cormus_hypercall::layout::area_address;
-use cormus_kvm::{Exit, Vcpu, interrupt};
+use cormus_kvm::{Exit, Processor, Vcpu, interrupt};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -29,12 +30,14 @@ const GENERAL_PROTECTION: u32 = 13;
 const WAS_PRESENT: u64 = 1;
 
 /// Where a guest thread begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Entry {
     /// The machine's first.
     Boot,
     /// Every later one.
     Thread,
+    /// One that stood still in a machine that was frozen.
+    Standing(Box<Processor>),
 }
 
 /// Whether the vCPU goes on.
@@ -74,7 +77,9 @@ impl Runner {
     pub(crate) fn serve(&mut self, mut entry: Entry) {
         let monitor = Arc::clone(&self.monitor);
         while let Some(window) = monitor.vcpus.next(&monitor, self.caller.index) {
-            self.prepare(window, entry);
+            if let Err(error) = self.prepare(window, &entry) {
+                self.crash(&error.to_string());
+            }
             entry = Entry::Thread;
             while !monitor.stopping() && self.step() == Next::Run {}
             if let Ok(window) = monitor.windows.get(u64::from(self.caller.window)) {
@@ -84,11 +89,12 @@ impl Runner {
             area.kicked().store(0, Ordering::SeqCst);
             area.state().store(state::FREE, Ordering::SeqCst);
             monitor.vcpus.rest(self.caller.index);
+            monitor.park.came_to_rest();
             monitor.pass_on_news();
         }
     }
 
-    fn prepare(&mut self, window: u32, entry: Entry) {
+    fn prepare(&mut self, window: u32, entry: &Entry) -> Result<(), cormus_kvm::Error> {
         let index = self.caller.index;
         self.caller.window = window;
         let top = self.monitor.region.area(index).stack_top();
@@ -97,13 +103,19 @@ impl Runner {
         *registers = cormus_kvm::Registers::default();
         (registers.rip, registers.rsp) = match entry {
             Entry::Boot => (header.boot_entry, top),
-            Entry::Thread => (header.thread_entry, top - size_of::<Regs>() as u64),
+            Entry::Thread | Entry::Standing(_) => {
+                (header.thread_entry, top - size_of::<Regs>() as u64)
+            }
         };
         registers.rflags = 0x202;
         self.vcpu.enter_user_mode();
         self.vcpu.set_bases(0, area_address(index));
         if let Ok(window) = self.monitor.windows.get(u64::from(window)) {
             self.vcpu.set_page_table(window.root().address);
+        }
+        match entry {
+            Entry::Standing(processor) => self.vcpu.become_processor(processor),
+            Entry::Boot | Entry::Thread => Ok(()),
         }
     }
 
@@ -112,6 +124,9 @@ impl Runner {
         let monitor = Arc::clone(&self.monitor);
         let index = self.caller.index;
         monitor.quota.pass();
+        if monitor.park.is_wanted() && !self.vcpu.in_kernel_mode() {
+            return self.stand_still();
+        }
         if !monitor.vcpus.enter_guest(index) {
             self.kicked();
             return Next::Run;
@@ -136,6 +151,23 @@ impl Runner {
                 self.crash(&format!("{error}: {}", source.unwrap_or_default()))
             }
         }
+    }
+
+    /// Hands the processor's state over until the machine goes on.
+    fn stand_still(&mut self) -> Next {
+        let processor = match self.vcpu.processor() {
+            Ok(processor) => processor,
+            Err(error) => return self.crash(&error.to_string()),
+        };
+        let standing = Standing {
+            window: self.caller.window,
+            processor,
+        };
+        let monitor = Arc::clone(&self.monitor);
+        monitor
+            .park
+            .stand_still(&monitor, self.caller.index, standing);
+        Next::Run
     }
 
     /// Acts on a kick: a program is interrupted, the personality told to look.

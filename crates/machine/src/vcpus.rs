@@ -105,9 +105,22 @@ impl Vcpus {
         (run.next, run.has_thread) = (Some(window), true);
     }
 
+    /// Says that vCPU `index` has a thread, which the caller provides, and waits for its first guest thread.
+    pub(crate) fn attend(&self, index: u32) {
+        self.run(index).has_thread = true;
+    }
+
     /// Whether vCPU `index` ever had a thread.
     pub(crate) fn was_used(&self, index: u32) -> bool {
         self.run(index).has_thread
+    }
+
+    /// The vCPUs on which a guest thread runs or is about to.
+    pub(crate) fn busy(&self) -> impl Iterator<Item = u32> + '_ {
+        (0..VCPU_COUNT_MAX).filter(|index| {
+            let run = self.run(*index);
+            run.next.is_some() || self.slot(*index).busy.load(Ordering::SeqCst)
+        })
     }
 
     /// Binds the calling thread to vCPU `index`.

@@ -8,6 +8,7 @@ use object::read::elf::{ElfFile64, ProgramHeader as _};
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, elf};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 type File<'a> = ElfFile64<'a, object::Endianness>;
@@ -33,7 +34,15 @@ pub(crate) fn write_blob(path: &Path, out: &Path) -> Result<()> {
     let header = header(&symbols)?;
     image[..size_of::<BlobHeader>()].copy_from_slice(as_bytes(&header));
     write(&out.join("personality.bin"), &image)?;
+    write(&out.join("personality.build"), build(&image).as_bytes())?;
     write(&out.join("personality.symbols"), symbols.text().as_bytes())
+}
+
+/// A number that tells one build of the blob from another, as a Rust expression.
+fn build(image: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    image.hash(&mut hasher);
+    format!("{:#x}_u64", hasher.finish())
 }
 
 /// Checks the vDSO and leaves it where it is.

@@ -32,6 +32,9 @@ static PAGED: Paged<[u8; include_bytes!(concat!(env!("OUT_DIR"), "/personality.b
 /// The vDSO, a shared object that needs no relocation.
 pub static VDSO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/vdso.bin"));
 
+/// Tells this build of the blob from others: code addresses of one mean nothing in another.
+pub static BUILD: u64 = include!(concat!(env!("OUT_DIR"), "/personality.build"));
+
 /// The linked blob with its debug information, for a debugger.
 pub static ELF_PATH: &str = concat!(env!("OUT_DIR"), "/personality.elf");
 

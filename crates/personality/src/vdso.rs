@@ -194,6 +194,7 @@ mod tests {
             boot_offset_ns: AtomicU64::new(70),
             start_monotonic_ns: AtomicU64::new(0),
             tsc_khz: AtomicU64::new(2_000_000),
+            generation: AtomicU32::new(0),
         }
     }
 

@@ -46,6 +46,12 @@ pub fn realtime_offset_ns() -> u64 {
     read_clock(platform().clock()).1
 }
 
+/// Changes when the machine is continued from an image, as each of several clones is.
+#[must_use]
+pub fn generation() -> u32 {
+    platform().clock().generation.load(Ordering::Relaxed)
+}
+
 /// The monotonic time `ns` from now, never 0, which would mean no deadline.
 #[must_use]
 pub fn deadline_after(ns: u64) -> u64 {

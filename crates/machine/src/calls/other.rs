@@ -55,7 +55,7 @@ fn random(monitor: &Monitor, buffer: u64, len: u64) -> SysResult {
 
 fn log(monitor: &Monitor, level: u64, text: u64, len: u64) -> SysResult {
     let text = monitor.text(text, len, LINE_LEN_MAX)?;
-    if level <= u64::from(monitor.log_level) {
+    if level <= u64::from(monitor.config.log_level) {
         monitor.streams.message(&printable(&text));
     }
     Ok(0)

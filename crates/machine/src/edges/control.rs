@@ -43,6 +43,23 @@ impl Control {
         })
     }
 
+    /// The control block of an edge of a machine at rest, with its counters.
+    pub(super) fn thaw(
+        region: &Region,
+        address: u64,
+        rings: bool,
+        (received, sent): (u64, u64),
+    ) -> SysResult<Control> {
+        let mut control = Control::new(region, address, rings)?;
+        (control.received, control.sent) = (received, sent);
+        Ok(control)
+    }
+
+    /// Where it lies, and its counters of received and sent bytes.
+    pub(super) fn image(&self) -> (u64, u64, u64) {
+        (self.address, self.received, self.sent)
+    }
+
     fn word<'a>(&self, region: &'a Region, offset: usize) -> &'a AtomicU32 {
         let word = region.word(self.address + offset as u64);
         word.expect("the control block was checked, and the region only grows")

@@ -11,6 +11,7 @@ mod control;
 mod datagram;
 mod policy;
 pub(crate) mod pump;
+mod rest;
 mod socket;
 mod stream;
 
@@ -60,6 +61,8 @@ enum Edge {
     },
     Stream(Stream),
     Datagrams(Datagrams),
+    /// A connection of the machine that this one continues; it has been reset.
+    Lost(Control),
     /// Closed by the guest; it has no control block any more.
     Closing(Closing),
 }
@@ -187,18 +190,14 @@ impl Edges {
         control: u64,
     ) -> SysResult {
         let transport = Transport::from_number(protocol).ok_or(Errno::EPROTONOSUPPORT)?;
-        let published: Vec<usize> = (0..self.published.len())
-            .filter(|index| {
-                let published = &self.published[*index];
-                published.transport == transport && u64::from(published.guest_port) == port
-            })
-            .collect();
+        let port = u16::try_from(port).map_err(|_| Errno::ENOENT)?;
+        let published = self.published_as(transport, port);
         let first = *published.first().ok_or(Errno::ENOENT)?;
         let mut table = self.table();
         if table.uses(first) {
             return Err(Errno::EADDRINUSE);
         }
-        let guest_port = self.published[first].guest_port;
+        let guest_port = port;
         let edge = match transport {
             Transport::Tcp => Edge::Listener {
                 control: Control::new(region, control, false)?,
@@ -227,6 +226,17 @@ impl Edges {
         }
         self.added();
         Ok(u64::from(number))
+    }
+
+    /// Places in the table of published ports at which a guest port stands.
+    fn published_as(&self, transport: Transport, guest_port: u16) -> Vec<usize> {
+        let places = (0..).zip(&self.published);
+        places
+            .filter(|(_, published)| {
+                published.transport == transport && published.guest_port == guest_port
+            })
+            .map(|(place, _)| place)
+            .collect()
     }
 
     fn added(&self) {
@@ -331,6 +341,7 @@ impl Edges {
                 }
             }
             Some(Edge::Datagrams(datagrams)) => self.unwatch(datagrams.socket().as_fd()),
+            Some(Edge::Lost(_)) => {}
             Some(Edge::Closing(closing)) => {
                 table.edges[number as usize] = Some(Edge::Closing(closing));
                 return Err(Errno::EBADF);
@@ -353,6 +364,7 @@ impl Edges {
                 stream.shut_down(region);
                 Ok(0)
             }
+            Edge::Lost(_) => Ok(0),
             _ => Err(Errno::ENOTCONN),
         }
     }
@@ -374,6 +386,7 @@ impl Edges {
             }
             Edge::Stream(stream) => &stream.socket,
             Edge::Datagrams(datagrams) => datagrams.socket(),
+            Edge::Lost(_) => return Err(Errno::ENOTCONN),
             Edge::Closing(_) => return Err(Errno::EBADF),
         };
         Ok((guest(socket::local(socket)), guest(socket::peer(socket))))
@@ -415,6 +428,7 @@ impl Edges {
                 }
                 return false;
             }
+            Edge::Lost(_) => (false, false),
             Edge::Listener { control, .. } => {
                 if ready {
                     control.set_status(region, status::ACCEPT);
@@ -497,7 +511,7 @@ impl Edges {
 impl Edge {
     fn control(&self) -> Option<&Control> {
         match self {
-            Edge::Listener { control, .. } => Some(control),
+            Edge::Listener { control, .. } | Edge::Lost(control) => Some(control),
             Edge::Stream(stream) => Some(stream.control()),
             Edge::Datagrams(datagrams) => Some(datagrams.control()),
             Edge::Closing(_) => None,
@@ -543,7 +557,7 @@ impl Table {
         self.edges.iter().flatten().any(|edge| match edge {
             Edge::Listener { published, .. } => published.contains(&index),
             Edge::Datagrams(datagrams) => datagrams.published == Some(index),
-            Edge::Stream(_) | Edge::Closing(_) => false,
+            Edge::Stream(_) | Edge::Lost(_) | Edge::Closing(_) => false,
         })
     }
 

@@ -43,6 +43,10 @@ impl Handle {
         })
     }
 
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     pub(crate) fn attr(&self) -> SysResult<FileAttr> {
         super::attr(self.fd.as_fd())
     }

@@ -8,6 +8,7 @@
 
 mod handle;
 mod names;
+mod rest;
 mod root;
 
 use crate::config::RootConfig;

@@ -1,0 +1,191 @@
+//! Guest memory at rest: one sealed file in memory, from which any number of machines can be made.
+//!
+//! Every address has its fixed place in the file: the region's offsets lie at its start, window `n`
+//! begins at `(n + 1) * WINDOW_SIZE`. What was never written is a hole. A window that is made from it maps
+//! the file privately, so machines share the pages that none of them writes; the region is copied, since
+//! its pages are shared among a machine's windows and cannot be private mappings.
+
+use crate::sys;
+use crate::vma::FileId;
+use cormus_hypercall::layout::{REGION_SIZE_MAX, WINDOW_SIZE};
+use cormus_linux_abi::{Errno, SysResult};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+const _: () = assert!(REGION_SIZE_MAX == WINDOW_SIZE);
+
+/// Size of the file: the region and every window that a machine can have.
+const SIZE: u64 = (crate::WINDOW_COUNT_MAX as u64 + 1) * WINDOW_SIZE;
+
+/// The pages of a machine at rest.
+#[derive(Debug)]
+pub struct Frozen {
+    file: File,
+    id: FileId,
+}
+
+/// What one window had mapped.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FrozenWindow {
+    /// The window's number.
+    pub number: u32,
+    /// Whether it was freed, and only waits for the vCPU in it to leave.
+    pub doomed: bool,
+    /// Its mappings, in ascending order.
+    pub mappings: Vec<FrozenMapping>,
+}
+
+/// One mapping of a window.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FrozenMapping {
+    /// First address, in the window.
+    pub address: u64,
+    /// Bytes.
+    pub len: u64,
+    /// Bits of [`cormus_hypercall::map::protection`].
+    pub protection: u32,
+    /// What it shows.
+    pub backing: FrozenBacking,
+}
+
+/// What a mapping at rest shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FrozenBacking {
+    /// Zeroes.
+    Anonymous,
+    /// Pages of the frozen memory, at their place.
+    Frozen,
+    /// The region from `offset` on.
+    Region {
+        /// Offset of the first byte.
+        offset: u64,
+        /// Whether writes reach the region.
+        shared: bool,
+    },
+    /// A host file from `offset` on.
+    File {
+        /// The file's path on the host.
+        path: Vec<u8>,
+        /// Its number in its file system.
+        inode: u64,
+        /// Offset of the first byte.
+        offset: u64,
+        /// Whether writes reach the file.
+        shared: bool,
+    },
+}
+
+impl Frozen {
+    /// Empty memory, to be filled.
+    ///
+    /// # Errors
+    /// The host has no files or memory.
+    pub fn new() -> SysResult<Frozen> {
+        Frozen::with_file(sys::memfd(c"frozen", SIZE)?)
+    }
+
+    /// The memory behind a descriptor that another process filled and sealed.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is not a file of the right size whose contents can change no more.
+    pub fn received(fd: OwnedFd) -> SysResult<Frozen> {
+        let frozen = Frozen::with_file(fd)?;
+        let len = frozen.file.metadata().map_err(host)?.len();
+        if len != SIZE || sys::seals(frozen.fd())? & sys::SEALS != sys::SEALS {
+            return Err(Errno::EINVAL);
+        }
+        Ok(frozen)
+    }
+
+    fn with_file(fd: OwnedFd) -> SysResult<Frozen> {
+        let id = FileId::of(fd.as_fd())?;
+        Ok(Frozen {
+            file: File::from(fd),
+            id,
+        })
+    }
+
+    /// Lets nobody change it any more.
+    ///
+    /// # Errors
+    /// The host's, when somebody has it mapped for writing.
+    pub fn seal(&self) -> SysResult<()> {
+        sys::seal(self.fd())
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    pub(crate) fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Bytes of memory that it takes.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn usage(&self) -> SysResult {
+        use std::os::unix::fs::MetadataExt;
+        Ok(self.file.metadata().map_err(host)?.blocks() * 512)
+    }
+
+    /// Where `address` of window `number` lies.
+    pub(crate) fn place(number: u32, address: u64) -> u64 {
+        (u64::from(number) + 1) * WINDOW_SIZE + address
+    }
+
+    /// Copies pages of this process, readable by it or not, to a place.
+    pub(crate) fn put(&self, place: u64, from: u64, len: u64) -> SysResult<()> {
+        let mut done = 0;
+        while done < len {
+            match sys::write_from(self.fd(), place + done, from + done, len - done) {
+                Ok(0) => return Err(Errno::EIO),
+                Ok(written) => done += written,
+                Err(Errno::EFAULT) => {
+                    let mut page = [0; sys::PAGE as usize];
+                    let piece = &mut page[..sys::PAGE.min(len - done) as usize];
+                    crate::fork::read_by_force(from + done, piece)?;
+                    self.file.write_all_at(piece, place + done).map_err(host)?;
+                    done += piece.len() as u64;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over what another file in memory holds in `0 .. end`, at the same offsets.
+    pub(crate) fn copy_from(&self, from: BorrowedFd<'_>, end: u64) -> SysResult<()> {
+        copy_data(from, self.fd(), end)
+    }
+
+    /// The reverse of [`Frozen::copy_from`].
+    pub(crate) fn copy_to(&self, to: BorrowedFd<'_>, end: u64) -> SysResult<()> {
+        copy_data(self.fd(), to, end)
+    }
+}
+
+fn host(error: std::io::Error) -> Errno {
+    Errno::new(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Copies what is no hole in `0 .. end` of a file, at the same offsets.
+fn copy_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>, end: u64) -> SysResult<()> {
+    let mut place = 0;
+    while let Some((start, stop)) = sys::next_data(from, place, end)? {
+        let mut at = start;
+        while at < stop {
+            match sys::copy_file(from.as_raw_fd(), to.as_raw_fd(), at, stop - at)? {
+                0 => return Err(Errno::EIO),
+                copied => at += copied,
+            }
+        }
+        place = stop;
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Machines at rest, and machines made from them.
+//!
+//! An [`Image`] is everything of a machine that is to outlive it: its pages ([`Frozen`]) and its [`State`], which is registers
+//! and the short table of edges. [`Remote::capture`](crate::Remote::capture) takes one from a machine that runs, and the machine goes
+//! on; [`Machine::from_image`](crate::Machine::from_image) makes a machine that continues from the same instant, as often as wanted.
+//!
+//! Order of a capture: all vCPUs stand still, then the tables that other threads of the monitor change are locked, then state and
+//! pages are read, so that both are of one instant.
+
+mod capture;
+mod restore;
+mod state;
+
+use crate::config::Config;
+use cormus_guest_mem::Frozen;
+use cormus_linux_abi::Errno;
+use state::State;
+pub(crate) use state::{
+    FrozenAlarm, FrozenEdge, FrozenEdges, FrozenFile, FrozenFiles, FrozenRequests,
+};
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// A machine at rest.
+#[derive(Debug)]
+pub struct Image {
+    state: State,
+    memory: Frozen,
+}
+
+/// Why no image could be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// The machine ended before.
+    #[error("the machine has ended")]
+    Ended,
+    /// The host lacks something.
+    #[error("cannot copy the machine's {what}")]
+    Host {
+        /// What was being copied.
+        what: &'static str,
+        /// The host's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file that the machine has open cannot be found again.
+    #[error(
+        "the machine has a file open that has no name beneath its roots any more (`{path}`): close it in the machine first"
+    )]
+    NamelessFile {
+        /// What the host calls it.
+        path: String,
+    },
+}
+
+/// Why bytes are no image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// They are of another version, or damaged.
+    #[error("this is no machine at rest of this version of cormus: {reason}")]
+    Invalid {
+        /// What is wrong with them.
+        reason: String,
+    },
+}
+
+impl CaptureError {
+    pub(crate) fn host(what: &'static str) -> impl FnOnce(Errno) -> CaptureError {
+        move |error| CaptureError::Host {
+            what,
+            source: std::io::Error::from_raw_os_error(error.number()),
+        }
+    }
+}
+
+impl Image {
+    /// What the machine was made from. Changing it changes what the next machine is given: its published ports and outbound rules,
+    /// limits of processors, log level; what the program has already been told stays.
+    pub fn config_mut(&mut self) -> &mut Config {
+        &mut self.state.config
+    }
+
+    /// The state as bytes, and the pages as a descriptor, to be handed to another process.
+    #[must_use]
+    pub fn parts(&self) -> (Vec<u8>, BorrowedFd<'_>) {
+        (self.state.to_bytes(), self.memory.fd())
+    }
+
+    /// The reverse of [`Image::parts`].
+    ///
+    /// # Errors
+    /// When the bytes are not of this version, or the pages could still be changed by another process.
+    pub fn from_parts(state: &[u8], memory: OwnedFd) -> Result<Image, ImageError> {
+        Ok(Image {
+            state: State::from_bytes(state)?,
+            memory: Frozen::received(memory).map_err(|error| ImageError::Invalid {
+                reason: format!("its memory is no sealed file of the right size ({error})"),
+            })?,
+        })
+    }
+
+    /// Bytes of memory that its pages take.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn memory_bytes(&self) -> std::io::Result<u64> {
+        self.memory
+            .usage()
+            .map_err(|error| std::io::Error::from_raw_os_error(error.number()))
+    }
+}

@@ -1,0 +1,124 @@
+//! A machine that continues an image.
+
+use super::Image;
+use super::state::State;
+use crate::clock::Clock;
+use crate::end::StartError;
+use crate::machine::{Machine, Threads};
+use crate::monitor::Monitor;
+use crate::vcpu::Entry;
+use cormus_hypercall::layout::VCPU_COUNT_MAX;
+use cormus_linux_abi::Errno;
+use std::cell::Cell;
+use std::sync::Arc;
+
+impl Machine {
+    /// Makes a machine that continues where the image was taken; it does not run yet. Its published ports are listened on, its
+    /// connections to the outside have been reset, and it draws other random bytes than every other machine of the image.
+    ///
+    /// # Errors
+    /// Says what of the host is missing, which file has changed, or why the image cannot be used.
+    pub fn from_image(image: &Image) -> Result<Machine, StartError> {
+        let state = &image.state;
+        let clock = |tsc_khz| Clock::continued(tsc_khz, state.monotonic_ns, state.generation);
+        let (monitor, threads) = Machine::assemble(&state.config, clock)?;
+        if state.blob != monitor.blob.build() {
+            return Err(StartError::Image {
+                reason: "it was taken by another build of cormus",
+            });
+        }
+        thaw(&monitor, image)?;
+        monitor.clock.publish(&monitor.region);
+        let standing = make_vcpus(&monitor, &threads, state)?;
+        Machine::ready(monitor, threads, standing)
+    }
+}
+
+fn thaw(monitor: &Arc<Monitor>, image: &Image) -> Result<(), StartError> {
+    let state = &image.state;
+    let memory = |source| StartError::Thaw {
+        what: "memory",
+        source: std::io::Error::from_raw_os_error(Errno::number(source)),
+    };
+    monitor
+        .region
+        .thaw(
+            &monitor.physical,
+            &monitor.tables,
+            &image.memory,
+            state.region_end,
+        )
+        .map_err(memory)?;
+    monitor.note_heap();
+    monitor.files.thaw(&state.files).map_err(file_error)?;
+    let missing = Cell::new(None);
+    let open = |path: &[u8], inode, writes| {
+        let opened = monitor.files.open_mapped(path, inode, writes);
+        if let Err(error) = &opened {
+            missing.set(Some((*error, path.to_vec())));
+        }
+        opened
+    };
+    monitor
+        .windows
+        .thaw(&state.windows, &image.memory, &monitor.region, &open)
+        .map_err(|error| missing.take().map_or_else(|| memory(error), file_error))?;
+    monitor.requests.thaw(state.requests.clone());
+    let lost = |what| {
+        move |source: Errno| StartError::Thaw {
+            what,
+            source: std::io::Error::from_raw_os_error(source.number()),
+        }
+    };
+    monitor
+        .edges
+        .thaw(&state.edges, &monitor.region, &monitor.requests)
+        .map_err(lost("edges"))?;
+    if let Some(deadline) = state.alarm.0 {
+        monitor
+            .alarm
+            .set(monitor, deadline)
+            .map_err(lost("alarm"))?;
+    }
+    Ok(())
+}
+
+fn file_error((error, path): (Errno, Vec<u8>)) -> StartError {
+    StartError::File {
+        path: String::from_utf8_lossy(&path).into_owned(),
+        source: std::io::Error::from_raw_os_error(error.number()),
+    }
+}
+
+/// Makes the vCPUs on which guest threads stood. vCPU 0 has its thread in any case, that of who runs the machine.
+fn make_vcpus(
+    monitor: &Arc<Monitor>,
+    threads: &Threads,
+    state: &State,
+) -> Result<Vec<(u32, cormus_kvm::Vcpu, Entry)>, StartError> {
+    let invalid = StartError::Image {
+        reason: "it names a processor or window that no machine has",
+    };
+    let mut made = Vec::new();
+    for vcpu in &state.vcpus {
+        let Ok(window) = monitor.windows.get(u64::from(vcpu.window)) else {
+            return Err(invalid);
+        };
+        if vcpu.index >= VCPU_COUNT_MAX || monitor.vcpus.was_used(vcpu.index) {
+            return Err(invalid);
+        }
+        window.enter();
+        monitor.vcpus.begin(vcpu.index, vcpu.window);
+        let standing = Entry::Standing(Box::new(vcpu.processor.clone()));
+        made.push((
+            vcpu.index,
+            threads.make_vcpu(monitor, vcpu.index)?,
+            standing,
+        ));
+    }
+    if !monitor.vcpus.was_used(0) {
+        monitor.vcpus.attend(0);
+        made.push((0, threads.make_vcpu(monitor, 0)?, Entry::Thread));
+    }
+    Ok(made)
+}

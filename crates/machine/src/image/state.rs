@@ -1,0 +1,117 @@
+//! What an image holds beside pages.
+
+use super::ImageError;
+use crate::config::Config;
+use cormus_guest_mem::FrozenWindow;
+use cormus_hypercall::boot::Request;
+use cormus_kvm::Processor;
+use serde::{Deserialize, Serialize};
+
+/// Version of the structures below; another one is refused.
+const VERSION: u32 = 1;
+/// Most bytes of a state: registers of every vCPU, and a mapping table far beyond what a host process may have.
+const LEN_MAX: usize = 64 << 20;
+
+/// A machine at rest without its pages.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct State {
+    pub(super) config: Config,
+    /// Which blob the code addresses are of.
+    pub(super) blob: u64,
+    pub(super) vcpus: Vec<FrozenVcpu>,
+    pub(super) windows: Vec<FrozenWindow>,
+    /// End of the region, as an offset.
+    pub(super) region_end: u64,
+    /// Guest-monotonic time of the instant.
+    pub(super) monotonic_ns: u64,
+    /// How often the machine's line has been continued from an image.
+    pub(super) generation: u32,
+    pub(super) alarm: FrozenAlarm,
+    pub(super) requests: FrozenRequests,
+    pub(super) files: FrozenFiles,
+    pub(super) edges: FrozenEdges,
+}
+
+/// A vCPU on which a guest thread ran.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct FrozenVcpu {
+    pub(super) index: u32,
+    pub(super) window: u32,
+    pub(super) processor: Processor,
+}
+
+/// The alarm: guest-monotonic time, if it was set.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct FrozenAlarm(pub(crate) Option<u64>);
+
+/// Requests that the personality had not taken, and the monitor's count of news.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct FrozenRequests {
+    pub(crate) waiting: Vec<Request>,
+    pub(crate) news_tail: u32,
+}
+
+/// Handles of host files, by their numbers.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct FrozenFiles {
+    pub(crate) handles: Vec<Option<FrozenFile>>,
+}
+
+/// A host file: beneath which root, where, and which one it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FrozenFile {
+    pub(crate) root: u32,
+    pub(crate) path: Vec<u8>,
+    /// Access mode and O_APPEND, as open(2) takes them.
+    pub(crate) flags: u32,
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+/// Edges by their numbers, and what the monitor knows of them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct FrozenEdges {
+    pub(crate) edges: Vec<Option<FrozenEdge>>,
+    pub(crate) dirty_head: u32,
+    /// Standard streams whose readiness was waited for.
+    pub(crate) watched: [bool; 3],
+}
+
+/// One edge. `control` is the region address of its control block.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum FrozenEdge {
+    /// A published port that was listened on.
+    Listener { control: u64, guest_port: u16 },
+    /// A published port for datagrams.
+    Datagrams {
+        control: u64,
+        guest_port: u16,
+        received: u64,
+        sent: u64,
+    },
+    /// What ends with the machine: a connection.
+    Connection { control: u64 },
+}
+
+impl State {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = VERSION.to_le_bytes().to_vec();
+        bytes.extend(postcard::to_allocvec(self).unwrap_or_default());
+        bytes
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<State, ImageError> {
+        let invalid = |reason: String| ImageError::Invalid { reason };
+        let (version, rest) = bytes
+            .split_first_chunk::<4>()
+            .ok_or_else(|| invalid("it is too short".to_owned()))?;
+        let version = u32::from_le_bytes(*version);
+        if version != VERSION {
+            return Err(invalid(format!("its version is {version}, not {VERSION}")));
+        }
+        if rest.len() > LEN_MAX {
+            return Err(invalid(format!("it is larger than {LEN_MAX} bytes")));
+        }
+        postcard::from_bytes(rest).map_err(|error| invalid(error.to_string()))
+    }
+}

@@ -1,0 +1,289 @@
+//! Images of machines that run, and machines made from them. Programs tell through a directory that they share with the test.
+
+use cormus_machine::{Config, End, Image, Machine, RootConfig};
+use std::path::{Path, PathBuf};
+
+/// A directory of this test's own, gone when it ends.
+struct Shared(PathBuf);
+
+impl Shared {
+    fn new(name: &str) -> Shared {
+        let path = std::env::temp_dir().join(format!("cormus-{name}-{}", std::process::id()));
+        // Left over from a process of the same number that was killed.
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        Shared(path)
+    }
+
+    fn put(&self, name: &str) {
+        std::fs::write(self.0.join(name), b"").unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.join(name)).unwrap()
+    }
+
+    fn wait_for(&self, name: &str) {
+        while !self.0.join(name).exists() {
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn config(program: &[&str], shared: &Path) -> Config {
+    let mut config = Config::new(program[0]);
+    config.arguments = program
+        .iter()
+        .map(|word| word.as_bytes().to_vec())
+        .collect();
+    config.environment = vec![b"PATH=/usr/bin:/bin".to_vec()];
+    config.stdin = false;
+    config.roots.push(RootConfig {
+        host: shared.to_owned(),
+        mount_point: b"/shared".to_vec(),
+        writable: true,
+    });
+    config
+}
+
+/// Runs a program until the file `ready` is there, takes an image, lets it go on to its end.
+fn image_of(program: &[&str], shared: &Shared) -> Image {
+    let mut machine =
+        Machine::new(&config(program, &shared.0)).expect("KVM is needed by this test");
+    let remote = machine.remote();
+    let runs = std::thread::spawn(move || machine.run());
+    shared.wait_for("ready");
+    let image = remote.capture().unwrap();
+    shared.put("go");
+    assert_eq!(runs.join().unwrap(), End::Exited(0));
+    image
+}
+
+/// Continues an image to its end, several times, and compares what the program writes each time.
+fn check_clones(image: &Image, shared: &Shared, expected: &str) {
+    assert_eq!(shared.read("result"), expected);
+    for _ in 0..3 {
+        std::fs::remove_file(shared.0.join("result")).unwrap();
+        let mut machine = Machine::from_image(image).unwrap();
+        assert_eq!(machine.run(), End::Exited(0));
+        assert_eq!(shared.read("result"), expected);
+    }
+}
+
+const SHELL: &str = r#"
+a=41; : > /shared/ready
+until [ -e /shared/go ]; do :; done
+echo $((a + 1)) > /shared/result
+"#;
+
+#[test]
+fn a_shell_goes_on_in_both() {
+    let shared = Shared::new("shell");
+    let image = image_of(&["/bin/sh", "-c", SHELL], &shared);
+    check_clones(&image, &shared, "42\n");
+}
+
+const PROCESSES: &str = r"
+import multiprocessing, os, queue, select, signal, socket, subprocess, sys, threading, time
+
+def wait(name):
+    while not os.path.exists('/shared/' + name):
+        time.sleep(0.002)
+
+def child(pipe, lock, total):
+    for _ in range(200):
+        with lock:
+            total.value += 1
+        time.sleep(0.001)
+    pipe.send(os.getpid())
+
+work, done = queue.Queue(), queue.Queue()
+threads = [threading.Thread(target=lambda: done.put(work.get() * 2)) for _ in range(4)]
+for thread in threads:
+    thread.start()
+here, there = socket.socketpair()
+here.sendall(b'kept')
+ends, lock, total = multiprocessing.Pipe(), multiprocessing.Lock(), multiprocessing.Value('i', 0)
+children = [multiprocessing.Process(target=child, args=(ends[1], lock, total)) for _ in range(2)]
+for process in children:
+    process.start()
+cat = subprocess.Popen(['cat'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+cat.stdin.write(b'in the pipe')
+cat.stdin.flush()
+ticks = []
+signal.signal(signal.SIGALRM, lambda *_: ticks.append(1))
+signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+listener = socket.create_server(('127.0.0.1', 4000))
+client = socket.create_connection(('127.0.0.1', 4000))
+poll = select.epoll()
+poll.register(listener, select.EPOLLIN)
+private = bytearray(8 << 20)
+for page in range(0, len(private), 4096):
+    private[page] = page // 4096 % 251
+open('/tmp/layer', 'w').write('in the layer')
+open('/shared/ready', 'w').close()
+wait('go')
+for number in range(4):
+    work.put(number)
+for thread in threads:
+    thread.join()
+cat.stdin.close()
+for process in children:
+    process.join()
+assert poll.poll(0) == [(listener.fileno(), select.EPOLLIN)]
+server, _ = listener.accept()
+client.sendall(b'loopback')
+before = len(ticks)
+time.sleep(0.1)
+assert len(ticks) > before
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert all(private[page] == page // 4096 % 251 for page in range(0, len(private), 4096))
+results = [
+    sorted(done.get() for _ in range(4)), there.recv(4), cat.stdout.read(), total.value,
+    len({ends[0].recv(), ends[0].recv()}), [process.exitcode for process in children],
+    server.recv(8), open('/tmp/layer').read(),
+]
+open('/shared/result', 'w').write(repr(results))
+";
+
+#[test]
+fn processes_threads_pipes_sockets_and_timers_go_on() {
+    let expected =
+        "[[0, 2, 4, 6], b'kept', b'in the pipe', 400, 2, [0, 0], b'loopback', 'in the layer']";
+    let shared = Shared::new("processes");
+    let image = image_of(&["python3", "-c", PROCESSES], &shared);
+    check_clones(&image, &shared, expected);
+}
+
+/// What the host does otherwise for pages that were frozen must look the same: dropping, moving, growing, forking them.
+const MEMORY: &str = r"
+import ctypes, mmap, os, time
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = libc.mremap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+libc.mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
+libc.madvise.argtypes = libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+PAGE = 4096
+
+def area(pages):
+    address = libc.mmap(None, pages * PAGE, 3, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    for page in range(pages):
+        if page % 3 != 2:
+            ctypes.memset(address + page * PAGE, page % 7 + 1, PAGE)
+    return address
+
+def seen(address, pages):
+    return [ctypes.string_at(address + page * PAGE, 1)[0] for page in range(pages)]
+
+dropped, moved, hidden, forked = area(64), area(64), area(8), area(2048)
+libc.mprotect(hidden, 8 * PAGE, 0)
+expected = seen(forked, 2048)
+open('/shared/ready', 'w').close()
+while not os.path.exists('/shared/go'):
+    time.sleep(0.002)
+ctypes.memset(dropped + PAGE, 9, PAGE)
+assert libc.madvise(dropped, 32 * PAGE, mmap.MADV_DONTNEED) == 0
+assert seen(dropped, 64) == [0] * 32 + expected[32:64]
+ctypes.memset(moved + 4 * PAGE, 9, PAGE)
+libc.mprotect(moved + 8 * PAGE, 8 * PAGE, 1)
+libc.mprotect(moved + 8 * PAGE, 8 * PAGE, 3)
+moved = libc.mremap(moved, 64 * PAGE, 128 * PAGE, 1)
+assert moved != ctypes.c_void_p(-1).value, ctypes.get_errno()
+assert seen(moved, 128) == expected[:4] + [9] + expected[5:64] + [0] * 64
+libc.mprotect(hidden, 8 * PAGE, 3)
+assert seen(hidden, 8) == expected[:8]
+for page in range(0, 2048, 5):
+    ctypes.memset(forked + page * PAGE, 100, 1)
+expected = [100 if page % 5 == 0 else value for page, value in enumerate(expected)]
+child = os.fork()
+if child == 0:
+    ctypes.memset(forked, 77, 2048 * PAGE)
+    os._exit(0 if seen(dropped, 32) == [0] * 32 else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert seen(forked, 2048) == expected
+if os.fork() == 0:
+    assert seen(forked, 2048) == expected
+    open('/shared/result', 'w').write('right')
+    os._exit(0)
+assert os.wait()[1] == 0
+";
+
+#[test]
+fn frozen_memory_behaves_as_memory() {
+    let shared = Shared::new("memory");
+    let image = image_of(&["python3", "-c", MEMORY], &shared);
+    check_clones(&image, &shared, "right");
+}
+
+const RANDOM: &str = r"
+import os, secrets, time, uuid
+secrets.token_bytes(7)
+open('/shared/ready', 'w').close()
+while not os.path.exists('/shared/go'):
+    time.sleep(0.002)
+drawn = [secrets.token_hex(), uuid.uuid4().hex, open('/dev/urandom', 'rb').read(8).hex(), os.getrandom(300).hex()]
+open('/shared/drawn', 'a').write(' '.join(drawn) + ' ')
+open('/shared/result', 'w').write(str(time.monotonic() > 0))
+";
+
+#[test]
+fn clones_draw_different_random_bytes() {
+    let shared = Shared::new("random");
+    let image = image_of(&["python3", "-c", RANDOM], &shared);
+    check_clones(&image, &shared, "True");
+    let drawn = shared.read("drawn");
+    let words: std::collections::BTreeSet<&str> = drawn.split_whitespace().collect();
+    assert_eq!(words.len(), 4 * 4, "{drawn}");
+}
+
+const CHAIN: &str = r"
+for round in 1 2 3; do
+  : > /shared/ready$round
+  until [ -e /shared/go$round ]; do sleep 0.002; done
+done
+echo $round > /shared/result
+";
+
+/// An image of a machine that was itself made from an image.
+#[test]
+fn images_of_clones() {
+    let shared = Shared::new("chain");
+    let mut machine = Machine::new(&config(&["bash", "-c", CHAIN], &shared.0)).unwrap();
+    for round in 1..=3 {
+        let remote = machine.remote();
+        let runs = std::thread::spawn(move || (machine.run(), machine));
+        shared.wait_for(&format!("ready{round}"));
+        let image = remote.capture().unwrap();
+        remote.signal(9);
+        assert_eq!(runs.join().unwrap().0, End::Signaled(9));
+        shared.put(&format!("go{round}"));
+        machine = Machine::from_image(&image).unwrap();
+    }
+    assert_eq!(machine.run(), End::Exited(0));
+    assert_eq!(shared.read("result"), "3\n");
+}
+
+#[test]
+fn images_travel_as_bytes_and_a_descriptor() {
+    let shared = Shared::new("travel");
+    let image = image_of(&["/bin/sh", "-c", SHELL], &shared);
+    let (state, memory) = image.parts();
+    let copy = || memory.try_clone_to_owned().unwrap();
+    let received = Image::from_parts(&state, copy()).unwrap();
+    check_clones(&received, &shared, "42\n");
+    assert!(Image::from_parts(&state[..3], copy()).is_err());
+    assert!(Image::from_parts(&state[..state.len() / 2], copy()).is_err());
+    let mut newer = state.clone();
+    newer[0] ^= 0xff;
+    let error = Image::from_parts(&newer, copy()).unwrap_err();
+    assert!(error.to_string().contains("version"), "{error}");
+    let unsealed = std::fs::File::open("/dev/null").unwrap();
+    assert!(Image::from_parts(&state, unsealed.into()).is_err());
+}
