@@ -103,21 +103,24 @@ impl Datagrams {
         }
     }
 
-    /// Sends what the transmit ring holds. Whether there is news.
+    /// Sends what the transmit ring holds now. Whether there is news.
+    ///
+    /// What the guest adds meanwhile it posts anew. So one call sends at most what a ring can hold, however the guest
+    /// counts.
     pub(super) fn transmit(&mut self, region: &Region, outbound: &[Outbound]) -> bool {
+        let mut left = self.control.waiting(region);
         loop {
-            let waiting = self.control.waiting(region);
             let skip = skip(self.control.transmit_offset());
-            if waiting < skip + HEADER {
+            if left < skip + HEADER {
                 break;
             }
             let mut header = Header::zeroed();
             self.control.take(region, skip, as_bytes_mut(&mut header));
             let len = (header.len as usize).min(PAYLOAD_MAX);
             let total = skip + HEADER + (len as u64).next_multiple_of(8);
-            if total > waiting {
+            if total > left {
                 // A record that is not there: the ring means nothing, so it is emptied.
-                self.control.add_sent(region, waiting);
+                self.control.add_sent(region, left);
                 break;
             }
             let mut payload = vec![0; len];
@@ -126,6 +129,7 @@ impl Datagrams {
                 break;
             }
             self.control.add_sent(region, total);
+            left -= total;
         }
         self.control.take_wants_room(region)
     }

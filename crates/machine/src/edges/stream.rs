@@ -123,18 +123,19 @@ impl Stream {
         news
     }
 
-    /// Sends what the transmit ring holds. Whether there is news.
+    /// Sends what the transmit ring holds now. Whether there is news.
+    ///
+    /// What the guest adds meanwhile it posts anew. So one call sends at most what a ring can hold, however the guest
+    /// counts.
     pub(super) fn transmit(&mut self, region: &Region) -> bool {
         let mut news = false;
-        while self.connected && !self.write_end {
-            let waiting = self.control.waiting(region);
-            if waiting == 0 {
-                break;
-            }
-            let pieces = self.control.transmit_pieces(region, waiting);
+        let mut left = self.control.waiting(region);
+        while self.connected && !self.write_end && left > 0 {
+            let pieces = self.control.transmit_pieces(region, left);
             match socket::send(&self.socket, &pieces) {
                 Ok(len) => {
                     self.control.add_sent(region, len);
+                    left = left.saturating_sub(len);
                     news |= self.control.take_wants_room(region);
                 }
                 Err(Errno::EAGAIN) => return news,
