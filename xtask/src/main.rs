@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod demo;
+mod fuzz;
 mod licences;
 mod packages;
 mod shell;
@@ -20,6 +21,10 @@ usage: cargo xtask COMMAND
   bench    one table: Cormus beside the host, bubblewrap and crun
            --only NAME  some rows (start, getpid, redis ...; several times if need be)
            --write      keep the table in docs/benchmarks.md
+  fuzz     runs the fuzz targets, ten minutes each
+           TARGET       one of them
+           --seconds N  shorter or longer
+           --keep       takes new inputs into fuzz/corpus
   tidy     the project's own rules only; `tidy --lower` writes shrunken lengths to the ratchet
 ";
 
@@ -31,6 +36,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["demo"] => demo::run(),
         ["bench", options @ ..] => bench::run(options),
+        ["fuzz", options @ ..] => fuzz::run(options),
         ["tidy"] => tidy::run(tidy::Ratchet::Keep),
         ["tidy", "--lower"] => tidy::run(tidy::Ratchet::Lower),
         [] | ["help" | "--help" | "-h"] => {

@@ -71,7 +71,7 @@ impl Harness {
             region,
         } = Memory::new(Arc::new(NoSlots)).map_err(StartError::Memory)?;
         let blob = Blob::built_in();
-        blob.load(&region, false).map_err(StartError::Memory)?;
+        blob.load(&region, true).map_err(StartError::Memory)?;
         let threads = Arc::new(NoThreads::default());
         let monitor = Monitor::new(Parts {
             physical,

@@ -1,0 +1,93 @@
+//! The guest's side: calls, and the region's memory.
+
+use cormus_hypercall::Call;
+use cormus_hypercall::edge::{BoardRing, EdgeBoard};
+use cormus_hypercall::layout::{BOARD_OFFSET, HEAP_OFFSET, REGION_BASE};
+use cormus_hypercall::map::{MapRequest, REQUEST_COUNT_MAX};
+use cormus_linux_abi::Errno;
+use cormus_machine::{Answer, Config, Harness};
+use std::cell::Cell;
+use std::mem::offset_of;
+
+/// Where the guest's own memory begins.
+pub(crate) const HEAP: u64 = REGION_BASE + HEAP_OFFSET;
+/// Bytes of it that are there from the beginning.
+pub(crate) const HEAP_LEN: u64 = 4 << 20;
+/// How long a sleep may last.
+const SLEEP_NS: u64 = 20_000;
+
+/// A guest, with the value that its last call gave.
+pub(crate) struct Guest {
+    harness: Harness,
+    last: Cell<u64>,
+}
+
+impl Guest {
+    pub(crate) fn new(config: &Config) -> Guest {
+        let harness = Harness::new(config).expect("a monitor for a right configuration");
+        let guest = Guest {
+            harness,
+            last: Cell::new(0),
+        };
+        guest.call(0, Call::RegionGrow as u64, [HEAP_LEN, 0, 0, 0, 0]);
+        assert_eq!(guest.last(), HEAP_OFFSET);
+        guest
+    }
+
+    /// Makes a call. Its result is a value, or one of Linux's error numbers.
+    pub(crate) fn call(&self, window: u32, number: u64, arguments: [u64; 5]) {
+        if let Answer::Return(value) = self.harness.call(0, window, number, arguments) {
+            if let Err(error) = Errno::from_return(value) {
+                assert!(error.number() > 0, "call {number} gave {value:#x}");
+                return;
+            }
+            self.last.set(value);
+        }
+    }
+
+    pub(crate) fn last(&self) -> u64 {
+        self.last.get()
+    }
+
+    /// Writes where the guest may write; elsewhere nothing happens.
+    pub(crate) fn put(&self, address: u64, bytes: &[u8]) {
+        let _ = self.harness.region().write_bytes(address, bytes);
+    }
+
+    pub(crate) fn word(&self, address: u64) -> u32 {
+        self.harness.region().read(address).unwrap_or_default()
+    }
+
+    /// A deadline that comes soon, if not already.
+    pub(crate) fn deadline(&self, wish: u64) -> u64 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let now = now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned();
+        wish.clamp(1, now + SLEEP_NS)
+    }
+
+    /// Posts an edge on the dirty ring, as the personality does.
+    pub(crate) fn post_dirty(&self, edge: u32) {
+        let ring = REGION_BASE + BOARD_OFFSET + offset_of!(EdgeBoard, dirty) as u64;
+        let tail_place = ring + offset_of!(BoardRing, tail) as u64;
+        let tail = self.word(tail_place);
+        let slot = u64::from(tail) % cormus_hypercall::edge::BOARD_SLOTS as u64;
+        let place = ring + offset_of!(BoardRing, slots) as u64 + slot * 4;
+        self.put(place, &edge.to_le_bytes());
+        self.put(tail_place, &tail.wrapping_add(1).to_le_bytes());
+    }
+
+    /// Takes the wish to fill a mapping at once from requests that would fill the host's memory.
+    pub(crate) fn bound_populate(&self, requests: u64, count: u64, len_max: u64) {
+        let size = size_of::<MapRequest>() as u64;
+        for index in 0..count.min(REQUEST_COUNT_MAX) {
+            let place = requests.wrapping_add(index * size);
+            let Ok(mut request) = self.harness.region().read::<MapRequest>(place) else {
+                return;
+            };
+            if request.len > len_max && request.populate != 0 {
+                request.populate = 0;
+                self.put(place, cormus_linux_abi::as_bytes(&request));
+            }
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What the fuzz targets do with an input.
+//!
+//! Each module is one target: `run` takes any bytes, makes of them what a hostile guest or a hostile file could
+//! present, and asserts what must hold whatever they are. A target fails by a panic, or by not coming back. The
+//! programs that feed them lie in `fuzz/`, outside of the workspace, because they need a fuzzer; `tests/corpora.rs`
+//! replays the inputs that are kept there with the usual toolchain. docs/fuzzing.md says what each one found.
+
+pub mod elf_loader;
+pub mod hypercalls;
+mod input;
+
+/// One target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name: of its program in `fuzz/fuzz_targets`, and of its inputs' directory in `fuzz/corpus`.
+    pub name: &'static str,
+    /// Takes one input.
+    pub run: fn(&[u8]),
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "elf_loader",
+        run: elf_loader::run,
+    },
+    Target {
+        name: "hypercalls",
+        run: hypercalls::run,
+    },
+];
