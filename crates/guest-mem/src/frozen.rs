@@ -5,6 +5,7 @@
 //! the file privately, so machines share the pages that none of them writes; the region is copied, since
 //! its pages are shared among a machine's windows and cannot be private mappings.
 
+use crate::copier::Copier;
 use crate::sys;
 use crate::vma::FileId;
 use cormus_hypercall::layout::{REGION_SIZE_MAX, WINDOW_SIZE};
@@ -66,15 +67,35 @@ pub enum FrozenBacking {
     },
     /// A host file from `offset` on.
     File {
-        /// The file's path on the host.
-        path: Vec<u8>,
-        /// Its number in its file system.
-        inode: u64,
+        /// Which of the machine's mapped files.
+        file: u32,
         /// Offset of the first byte.
         offset: u64,
         /// Whether writes reach the file.
         shared: bool,
     },
+}
+
+/// A host file that a window has mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappedFile {
+    /// Its path on the host, as the host's kernel knows it.
+    pub path: Vec<u8>,
+    /// Its number in its file system.
+    pub inode: u64,
+    /// Whether a mapping writes, or may be made to write, to the file.
+    pub shared: bool,
+}
+
+/// Windows at rest; their pages may still be on the way.
+#[derive(Debug)]
+pub struct WindowsAtRest {
+    /// What each had mapped.
+    pub windows: Vec<FrozenWindow>,
+    /// The files that they name by number.
+    pub files: Vec<MappedFile>,
+    /// The copy of their pages.
+    pub copier: Copier,
 }
 
 impl Frozen {
@@ -143,7 +164,7 @@ impl Frozen {
     pub(crate) fn put(&self, place: u64, from: u64, len: u64) -> SysResult<()> {
         let mut done = 0;
         while done < len {
-            match sys::write_from(self.fd(), place + done, from + done, len - done) {
+            match sys::write_from(self.fd().as_raw_fd(), place + done, from + done, len - done) {
                 Ok(0) => return Err(Errno::EIO),
                 Ok(written) => done += written,
                 Err(Errno::EFAULT) => {

@@ -10,6 +10,7 @@
 //! Guest-physical addresses are handed out chunk by chunk ([`Physical`]), since small hosts have
 //! only 39 bits of them.
 
+mod copier;
 mod fork;
 mod frozen;
 mod mapping;
@@ -24,11 +25,12 @@ mod tables;
 mod vma;
 mod window;
 
-pub use frozen::{Frozen, FrozenBacking, FrozenMapping, FrozenWindow};
+pub use copier::Copier;
+pub use frozen::{Frozen, FrozenBacking, FrozenMapping, FrozenWindow, MappedFile, WindowsAtRest};
 pub use mapping::{Backing, Mapping};
 pub use memory::Memory;
 pub use physical::{MemorySlots, NoSlots, Physical};
 pub use region::{AreaRef, Region};
 pub use sys::barrier;
 pub use tables::{ExceptionFrame, Root, Tables};
-pub use window::{OpenFile, WINDOW_COUNT_MAX, Window, Windows};
+pub use window::{WINDOW_COUNT_MAX, Window, Windows};

@@ -233,16 +233,9 @@ pub(crate) fn seals(fd: BorrowedFd<'_>) -> SysResult<i32> {
 }
 
 /// Writes memory of this process, which the kernel finds readable or not, to a file. Bytes written.
-pub(crate) fn write_from(fd: BorrowedFd<'_>, offset: u64, from: u64, len: u64) -> SysResult {
+pub(crate) fn write_from(fd: RawFd, offset: u64, from: u64, len: u64) -> SysResult {
     // SAFETY: the kernel reads the range and reports what it cannot; no reference is made of it.
-    let written = unsafe {
-        libc::pwrite(
-            fd.as_raw_fd(),
-            from as *const _,
-            len as usize,
-            offset.cast_signed(),
-        )
-    };
+    let written = unsafe { libc::pwrite(fd, from as *const _, len as usize, offset.cast_signed()) };
     check(written as i64)
 }
 

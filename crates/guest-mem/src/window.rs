@@ -27,8 +27,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-pub use rest::OpenFile;
-
 /// Most windows of one machine: what fits between [`PLACE_FIRST`] and [`PLACE_END`] with room to spare.
 pub const WINDOW_COUNT_MAX: u32 = 640;
 

@@ -7,7 +7,10 @@
 #![allow(unsafe_code, reason = "mappings are made by address")]
 
 use super::{Origin, Window, Windows};
-use crate::frozen::{Frozen, FrozenBacking, FrozenMapping, FrozenWindow};
+use crate::copier::{Copier, Run};
+use crate::frozen::{
+    Frozen, FrozenBacking, FrozenMapping, FrozenWindow, MappedFile, WindowsAtRest,
+};
 use crate::mapping::{Backing, Mapping};
 use crate::pagemap;
 use crate::region::Region;
@@ -16,10 +19,7 @@ use crate::vma::{self, FileId, Vma};
 use cormus_hypercall::layout::WINDOW_SIZE;
 use cormus_hypercall::map::protection;
 use cormus_linux_abi::{Errno, SysResult};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-
-/// Opens the host file of a mapping: its path, its number, and whether writes reach it.
-pub type OpenFile<'a> = dyn Fn(&[u8], u64, bool) -> SysResult<OwnedFd> + 'a;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// The host's protection in terms of a guest's.
 fn guest_protection(vma: &Vma) -> u32 {
@@ -28,12 +28,18 @@ fn guest_protection(vma: &Vma) -> u32 {
 }
 
 impl Windows {
-    /// Copies the pages of all windows in use, in which no vCPU runs, to `frozen`, and says what they had mapped.
+    /// Says what all windows in use had mapped, in which no vCPU runs, and begins to copy their pages to `frozen`. vCPUs may
+    /// run again when this returns; what they write is not copied.
     ///
     /// # Errors
     /// The host's, such as `ENOMEM`.
-    pub fn freeze(&self, region: &Region, frozen: &Frozen) -> SysResult<Vec<FrozenWindow>> {
-        let region_id = FileId::of(region.fd())?;
+    pub fn freeze(&self, region: &Region, frozen: &Frozen) -> SysResult<WindowsAtRest> {
+        let mut freezer = Freezer {
+            region: FileId::of(region.fd())?,
+            mappings: Vec::new(),
+            files: Vec::new(),
+            runs: Vec::new(),
+        };
         let doomed = self.pool().doomed.clone();
         let mut windows = Vec::new();
         for (number, entry) in (0..).zip(&self.entries) {
@@ -43,22 +49,26 @@ impl Windows {
             windows.push(FrozenWindow {
                 number,
                 doomed: doomed.contains(&number),
-                mappings: window.freeze(number, region_id, frozen)?,
+                mappings: freezer.window(window, number)?,
             });
         }
-        Ok(windows)
+        Ok(WindowsAtRest {
+            windows,
+            copier: Copier::start(frozen, &freezer.runs)?,
+            files: freezer.files,
+        })
     }
 
-    /// Makes the windows of a machine that was frozen; there are none yet.
+    /// Makes the windows of a machine that was frozen; there are none yet. `files` are those that they name by number.
     ///
     /// # Errors
-    /// The host's, or what opening a file gave.
+    /// The host's; `EBADF` for a file that is not there, `EINVAL` for a number or range that no window has.
     pub fn thaw(
         &self,
         windows: &[FrozenWindow],
         frozen: &Frozen,
         region: &Region,
-        open: &OpenFile<'_>,
+        files: &[BorrowedFd<'_>],
     ) -> SysResult<()> {
         let origin = Origin {
             id: frozen.id(),
@@ -68,179 +78,154 @@ impl Windows {
         assert!(first, "a machine is made from frozen memory once");
         for image in windows {
             self.create_numbered(image.number, image.doomed)?
-                .thaw(image, frozen, region, open)?;
+                .thaw(image, frozen, region, files)?;
         }
         Ok(())
     }
 }
 
-impl Window {
-    fn freeze(
-        &self,
-        number: u32,
-        region: FileId,
-        frozen: &Frozen,
-    ) -> SysResult<Vec<FrozenMapping>> {
-        let mut mappings = Vec::new();
-        for vma in vma::in_range(self.base, self.base + WINDOW_SIZE, true)? {
-            self.freeze_vma(&vma, number, region, frozen, &mut mappings)?;
+/// Goes through windows and notes what they have mapped and which pages are to be copied.
+struct Freezer {
+    region: FileId,
+    /// Of the window that is being looked at.
+    mappings: Vec<FrozenMapping>,
+    files: Vec<MappedFile>,
+    runs: Vec<Run>,
+}
+
+impl Freezer {
+    fn window(&mut self, window: &Window, number: u32) -> SysResult<Vec<FrozenMapping>> {
+        for vma in vma::in_range(window.base, window.base + WINDOW_SIZE, true)? {
+            self.vma(window, number, &vma)?;
         }
-        Ok(mappings)
+        Ok(std::mem::take(&mut self.mappings))
     }
 
-    fn freeze_vma(
-        &self,
-        vma: &Vma,
-        number: u32,
-        region: FileId,
-        frozen: &Frozen,
-        mappings: &mut Vec<FrozenMapping>,
-    ) -> SysResult<()> {
-        let mut add = |start: u64, end: u64, backing| {
-            mappings.push(FrozenMapping {
-                address: start - self.base,
-                len: end - start,
-                protection: guest_protection(vma),
-                backing,
-            });
-        };
-        let mut runs = Vec::new();
+    fn vma(&mut self, window: &Window, number: u32, vma: &Vma) -> SysResult<()> {
+        let mut written = Vec::new();
         if !vma.shared {
             pagemap::private(vma.start, vma.end - vma.start, &mut |run| {
-                runs.push(run);
+                written.push(run);
                 Ok(())
             })?;
         }
-        let from_frozen = self.origin().is_some_and(|origin| origin.id == vma.file);
-        for &(start, end) in &runs {
-            frozen.put(Frozen::place(number, start - self.base), start, end - start)?;
+        let origin = window.origin().filter(|origin| origin.id == vma.file);
+        let mut copied = written.clone();
+        if let Some(origin) = origin {
+            copied.extend(unwritten(vma, &written, origin)?);
         }
-        if from_frozen {
-            self.freeze_unwritten(vma, number, &runs, frozen)?;
-        }
-        let unreadable = guest_protection(vma) == 0;
-        if vma.is_anonymous() || from_frozen {
-            match (runs.is_empty() && !from_frozen, unreadable) {
-                (true, true) => {}
-                (true, false) => add(vma.start, vma.end, FrozenBacking::Anonymous),
-                (false, _) => add(vma.start, vma.end, FrozenBacking::Frozen),
+        self.runs.extend(copied.iter().map(|&(start, end)| Run {
+            place: Frozen::place(number, start - window.base),
+            from: start,
+            len: end - start,
+        }));
+        let mut shown = Vec::new();
+        if vma.is_anonymous() || origin.is_some() {
+            if !copied.is_empty() {
+                shown.push((vma.start, vma.end, FrozenBacking::Frozen));
+            } else if guest_protection(vma) != 0 {
+                shown.push((vma.start, vma.end, FrozenBacking::Anonymous));
             }
-            return Ok(());
-        }
-        // Between the pages that the program has written the file goes on.
-        let shown = |address: u64| {
-            let offset = vma.offset + (address - vma.start);
-            if vma.file == region {
-                FrozenBacking::Region {
-                    offset,
-                    shared: vma.shared,
-                }
-            } else {
-                FrozenBacking::File {
-                    path: vma.name.clone(),
-                    inode: vma.inode(),
-                    offset,
-                    shared: vma.shared,
-                }
+        } else {
+            // Between the pages that the program has written the file goes on.
+            let mut at = vma.start;
+            for (start, end) in written {
+                shown.push((at, start, self.file(vma, at)));
+                shown.push((start, end, FrozenBacking::Frozen));
+                at = end;
             }
-        };
-        let mut at = vma.start;
-        for (start, end) in runs {
-            if at < start {
-                add(at, start, shown(at));
-            }
-            add(start, end, FrozenBacking::Frozen);
-            at = end;
+            shown.push((at, vma.end, self.file(vma, at)));
         }
-        if at < vma.end {
-            add(at, vma.end, shown(at));
-        }
+        let parts = shown.into_iter().filter(|(start, end, _)| start < end);
+        self.mappings
+            .extend(parts.map(|(start, end, backing)| FrozenMapping {
+                address: start - window.base,
+                len: end - start,
+                protection: guest_protection(vma),
+                backing,
+            }));
         Ok(())
     }
 
-    /// Copies what a window made from frozen memory shows of it, between the pages that were written since.
-    fn freeze_unwritten(
-        &self,
-        vma: &Vma,
-        number: u32,
-        written: &[(u64, u64)],
-        frozen: &Frozen,
-    ) -> SysResult<()> {
-        let Some(origin) = self.origin() else {
-            return Ok(());
-        };
-        let ends = written.iter().copied().chain([(vma.end, vma.end)]);
-        let mut at = vma.start;
-        for (start, end) in ends {
-            let mut place = vma.offset + (at - vma.start);
-            let stop = vma.offset + (start - vma.start);
-            while let Some((from, to)) = sys::next_data(origin.file.as_fd(), place, stop)? {
-                let address = vma.start + (from - vma.offset);
-                frozen.put(
-                    Frozen::place(number, address - self.base),
-                    address,
-                    to - from,
-                )?;
-                place = to;
-            }
-            at = end;
+    /// What a mapping of a file, or of the region, shows at `address`.
+    fn file(&mut self, vma: &Vma, address: u64) -> FrozenBacking {
+        let offset = vma.offset + (address - vma.start);
+        let shared = vma.shared;
+        if vma.file == self.region {
+            return FrozenBacking::Region { offset, shared };
         }
-        Ok(())
+        let same = |file: &MappedFile| {
+            (file.inode, file.shared) == (vma.inode(), shared) && file.path == vma.name
+        };
+        let file = self.files.iter().position(same).unwrap_or_else(|| {
+            self.files.push(MappedFile {
+                path: vma.name.clone(),
+                inode: vma.inode(),
+                shared,
+            });
+            self.files.len() - 1
+        });
+        FrozenBacking::File {
+            // There are fewer files than mappings, and of those the host allows some ten thousand.
+            file: file as u32,
+            offset,
+            shared,
+        }
     }
+}
 
+/// What a mapping shows of the frozen memory that its machine was made from, between the pages that were written since.
+fn unwritten(vma: &Vma, written: &[(u64, u64)], origin: &Origin) -> SysResult<Vec<(u64, u64)>> {
+    let mut found = Vec::new();
+    let mut at = vma.start;
+    for (start, end) in written.iter().copied().chain([(vma.end, vma.end)]) {
+        let mut place = vma.offset + (at - vma.start);
+        let stop = vma.offset + (start - vma.start);
+        while let Some((from, to)) = sys::next_data(origin.file.as_fd(), place, stop)? {
+            let address = |place| vma.start + (place - vma.offset);
+            found.push((address(from), address(to)));
+            place = to;
+        }
+        at = end;
+    }
+    Ok(found)
+}
+
+impl Window {
     fn thaw(
         &self,
         image: &FrozenWindow,
         frozen: &Frozen,
         region: &Region,
-        open: &OpenFile<'_>,
+        files: &[BorrowedFd<'_>],
     ) -> SysResult<()> {
-        let mut last: Option<(&[u8], bool, OwnedFd)> = None;
         for mapping in &image.mappings {
-            let make = |backing| {
-                let mapping = Mapping {
-                    address: mapping.address,
-                    len: mapping.len,
-                    protection: mapping.protection,
-                    backing,
-                    populate: false,
-                };
-                self.map(&mapping, region)
-            };
-            match &mapping.backing {
-                FrozenBacking::Anonymous => make(Backing::Anonymous)?,
-                &FrozenBacking::Region { offset, shared } => {
-                    make(Backing::Region { offset, shared })?;
-                }
-                FrozenBacking::Frozen => make(Backing::File {
+            let backing = match mapping.backing {
+                FrozenBacking::Anonymous => Backing::Anonymous,
+                FrozenBacking::Region { offset, shared } => Backing::Region { offset, shared },
+                FrozenBacking::Frozen => Backing::File {
                     fd: frozen.fd(),
                     offset: Frozen::place(image.number, mapping.address),
                     shared: false,
-                })?,
+                },
                 FrozenBacking::File {
-                    path,
-                    inode,
+                    file,
                     offset,
                     shared,
-                } => {
-                    // A library's mappings follow one another.
-                    let same = last
-                        .as_ref()
-                        .is_some_and(|(known, writes, _)| known == path && writes == shared);
-                    if !same {
-                        last = Some((path, *shared, open(path, *inode, *shared)?));
-                    }
-                    let fd = last
-                        .as_ref()
-                        .map(|(_, _, fd)| fd.as_fd())
-                        .ok_or(Errno::EBADF)?;
-                    make(Backing::File {
-                        fd,
-                        offset: *offset,
-                        shared: *shared,
-                    })?;
-                }
-            }
+                } => Backing::File {
+                    fd: *files.get(file as usize).ok_or(Errno::EBADF)?,
+                    offset,
+                    shared,
+                },
+            };
+            let mapping = Mapping {
+                address: mapping.address,
+                len: mapping.len,
+                protection: mapping.protection,
+                backing,
+                populate: false,
+            };
+            self.map(&mapping, region)?;
         }
         Ok(())
     }

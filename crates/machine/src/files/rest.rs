@@ -1,9 +1,10 @@
-//! Open files of a machine at rest: found again by their names beneath the roots, and only if they are the same files.
+//! Files of a machine at rest: found again by their names beneath the roots, and only if they are the same files.
 
 use super::handle::Handle;
-use super::root::{attr_of, errno};
+use super::root::errno;
 use super::{Files, HANDLE_COUNT_MAX};
 use crate::image::{CaptureError, FrozenFile, FrozenFiles};
+use cormus_guest_mem::MappedFile;
 use cormus_hypercall::file::open;
 use cormus_linux_abi::{Errno, SysResult};
 use rustix::fs::OFlags;
@@ -14,40 +15,65 @@ use std::sync::Arc;
 /// Flags that an open file keeps.
 const KEPT: OFlags = OFlags::ACCMODE.union(OFlags::APPEND);
 
+/// A file that could not be opened again: why, and where it was beneath its root.
+pub(crate) type Lost = (Errno, Vec<u8>);
+
 impl Files {
     /// What is open, by its names.
     pub(crate) fn freeze(&self) -> Result<FrozenFiles, CaptureError> {
+        let places = self.places().map_err(CaptureError::host("roots"))?;
         let handles = self.handles();
-        let entries = handles.entries.iter();
-        let frozen = entries.map(|entry| match entry {
-            Some(handle) => self.freeze_file(handle.fd()).map(Some),
+        let frozen = handles.entries.iter().map(|entry| match entry {
+            Some(handle) => self.freeze_open(&places, handle.fd()).map(Some),
             None => Ok(None),
         });
         Ok(FrozenFiles {
             handles: frozen.collect::<Result<_, _>>()?,
+            mapped: Vec::new(),
         })
     }
 
-    fn freeze_file(&self, fd: BorrowedFd<'_>) -> Result<FrozenFile, CaptureError> {
+    /// What is mapped, by its names.
+    pub(crate) fn freeze_mapped(
+        &self,
+        files: &[MappedFile],
+    ) -> Result<Vec<FrozenFile>, CaptureError> {
+        let places = self.places().map_err(CaptureError::host("roots"))?;
+        let freeze = |file: &MappedFile| {
+            let read = || self.find_again(&places, &file.path, file.inode, OFlags::RDONLY);
+            if !file.shared {
+                return read();
+            }
+            // A file that may not be written can still be mapped as if it were shared.
+            self.find_again(&places, &file.path, file.inode, OFlags::RDWR)
+                .or_else(|_| read())
+        };
+        files.iter().map(freeze).collect()
+    }
+
+    /// Where the roots lie on the host now.
+    fn places(&self) -> SysResult<Vec<Vec<u8>>> {
+        self.roots
+            .iter()
+            .map(|root| self.path_of(root.fd.as_fd()))
+            .collect()
+    }
+
+    fn freeze_open(
+        &self,
+        places: &[Vec<u8>],
+        fd: BorrowedFd<'_>,
+    ) -> Result<FrozenFile, CaptureError> {
         let host = CaptureError::host;
-        let attr = attr_of(fd).map_err(host("open files"))?;
+        let inode = rustix::fs::fstat(fd)
+            .map_err(errno)
+            .map_err(host("open files"))?
+            .st_ino;
         let flags = rustix::fs::fcntl_getfl(fd)
             .map_err(errno)
             .map_err(host("open files"))?;
         let path = self.path_of(fd).map_err(host("open files"))?;
-        let writes = flags & OFlags::ACCMODE != OFlags::RDONLY;
-        let (root, path) =
-            self.beneath(&path, attr.ino, writes)
-                .ok_or_else(|| CaptureError::NamelessFile {
-                    path: String::from_utf8_lossy(&path).into_owned(),
-                })?;
-        Ok(FrozenFile {
-            root,
-            path,
-            flags: (flags & KEPT).bits(),
-            device: attr.dev,
-            inode: attr.ino,
-        })
+        self.find_again(places, &path, inode, flags & KEPT)
     }
 
     /// The host's name of an open file.
@@ -57,64 +83,87 @@ impl Files {
         Ok(path.into_bytes())
     }
 
-    /// The root, of those that permit the use the one that is nearest, beneath which a host path names the file of this number.
-    fn beneath(&self, path: &[u8], inode: u64, writes: bool) -> Option<(u32, Vec<u8>)> {
-        let mut best: Option<(u32, Vec<u8>)> = None;
-        for (number, root) in (0..).zip(&self.roots) {
-            let Ok(start) = self.path_of(root.fd.as_fd()) else {
-                continue;
-            };
-            let Some(rest) = strip(path, &start) else {
-                continue;
-            };
-            let nearer = best
-                .as_ref()
-                .is_none_or(|(_, known)| rest.len() < known.len());
-            if (root.writable || !writes) && nearer {
-                best = Some((number, rest.to_vec()));
-            }
-        }
-        let (root, rest) = best?;
-        let name = CString::new(rest.clone()).ok()?;
-        let found = self.roots[root as usize].find(&name).ok()?;
-        (found.attr.ino == inode).then_some((root, rest))
+    /// Names a file beneath the nearest root that permits its use, if it is found there again.
+    fn find_again(
+        &self,
+        places: &[Vec<u8>],
+        path: &[u8],
+        inode: u64,
+        flags: OFlags,
+    ) -> Result<FrozenFile, CaptureError> {
+        let writes = flags & OFlags::ACCMODE != OFlags::RDONLY;
+        let roots = (0..).zip(&self.roots).zip(places);
+        let nearest = roots
+            .filter(|((_, root), _)| root.writable || !writes)
+            .filter_map(|((number, _), place)| Some((number, strip(path, place)?)))
+            .min_by_key(|(_, rest)| rest.len());
+        let file = nearest.map(|(root, rest)| FrozenFile {
+            root,
+            path: rest.to_vec(),
+            flags: flags.bits(),
+            inode,
+        });
+        file.filter(|file| self.place_of(file).is_ok())
+            .ok_or_else(|| CaptureError::NamelessFile {
+                path: String::from_utf8_lossy(path).into_owned(),
+            })
     }
 
-    /// Opens the files of a machine at rest.
-    pub(crate) fn thaw(&self, image: &FrozenFiles) -> Result<(), (Errno, Vec<u8>)> {
+    /// Finds a file, and that it is the same; what may be done with it is checked.
+    fn place_of(&self, file: &FrozenFile) -> SysResult<super::root::Found<'_>> {
+        let flags = OFlags::from_bits_truncate(file.flags);
+        let root = if flags & OFlags::ACCMODE == OFlags::RDONLY {
+            self.root(u64::from(file.root))?
+        } else {
+            self.writable_root(u64::from(file.root))?
+        };
+        let name = CString::new(file.path.clone()).map_err(|_| Errno::EINVAL)?;
+        let found = root.find(&name)?;
+        if found.attr.ino == file.inode {
+            Ok(found)
+        } else {
+            Err(Errno::ESTALE)
+        }
+    }
+
+    /// Opens the files of a machine at rest. Those that were mapped.
+    pub(crate) fn thaw(&self, image: &FrozenFiles) -> Result<Vec<OwnedFd>, Lost> {
         let mut handles = self.handles();
         if image.handles.len() > self.handle_count_max.min(HANDLE_COUNT_MAX) {
             return Err((Errno::ENFILE, Vec::new()));
         }
         for (index, file) in image.handles.iter().enumerate() {
             let handle = match file {
-                Some(file) => Some(
-                    self.thaw_file(file)
-                        .map_err(|error| (error, file.path.clone()))?,
-                ),
+                Some(file) => Some(Arc::new(
+                    self.thaw_open(file)
+                        .and_then(Handle::new)
+                        .map_err(lost(file))?,
+                )),
                 None => {
                     handles.free.push(index);
                     None
                 }
             };
-            handles.entries.push(handle.map(Arc::new));
+            handles.entries.push(handle);
         }
-        Ok(())
+        let thaw = |file: &FrozenFile| {
+            let same = image
+                .handles
+                .iter()
+                .position(|open| open.as_ref() == Some(file));
+            let open = same.and_then(|index| handles.entries.get(index)?.as_ref());
+            match open {
+                Some(handle) => handle.fd().try_clone_to_owned().map_err(|_| Errno::EMFILE),
+                None => self.thaw_open(file),
+            }
+            .map_err(lost(file))
+        };
+        image.mapped.iter().map(thaw).collect()
     }
 
-    fn thaw_file(&self, file: &FrozenFile) -> SysResult<Handle> {
-        let flags = OFlags::from_bits_truncate(file.flags) & KEPT;
-        let writes = flags & OFlags::ACCMODE != OFlags::RDONLY;
-        let root = if writes {
-            self.writable_root(u64::from(file.root))?
-        } else {
-            self.root(u64::from(file.root))?
-        };
-        let name = CString::new(file.path.clone()).map_err(|_| Errno::EINVAL)?;
-        let found = root.find(&name)?;
-        if (found.attr.dev, found.attr.ino) != (file.device, file.inode) {
-            return Err(Errno::ESTALE);
-        }
+    fn thaw_open(&self, file: &FrozenFile) -> SysResult<OwnedFd> {
+        let found = self.place_of(file)?;
+        let flags = OFlags::from_bits_truncate(file.flags);
         let access = match flags & OFlags::ACCMODE {
             OFlags::WRONLY => open::WRITE,
             OFlags::RDWR => open::READ | open::WRITE,
@@ -125,26 +174,13 @@ impl Files {
         } else {
             0
         };
-        let fd = self.open_found(found.fd.as_fd(), found.attr.mode, access | append)?;
-        Handle::new(fd)
+        self.open_found(found.fd.as_fd(), found.attr.mode, access | append)
     }
+}
 
-    /// Opens a file that was mapped, by the host's name of it.
-    pub(crate) fn open_mapped(&self, path: &[u8], inode: u64, writes: bool) -> SysResult<OwnedFd> {
-        let writable = self.beneath(path, inode, true).filter(|_| writes);
-        let access = if writable.is_some() {
-            open::READ | open::WRITE
-        } else {
-            open::READ
-        };
-        let (root, rest) = match writable {
-            Some(found) => found,
-            None => self.beneath(path, inode, false).ok_or(Errno::ESTALE)?,
-        };
-        let name = CString::new(rest).map_err(|_| Errno::EINVAL)?;
-        let found = self.roots[root as usize].find(&name)?;
-        self.open_found(found.fd.as_fd(), found.attr.mode, access)
-    }
+fn lost(file: &FrozenFile) -> impl FnOnce(Errno) -> Lost {
+    let path = file.path.clone();
+    move |error| (error, path)
 }
 
 /// What of `path` lies beneath `start`; empty for `start` itself.

@@ -4,42 +4,52 @@ use super::state::{FrozenVcpu, State};
 use super::{CaptureError, Image};
 use crate::monitor::Monitor;
 use crate::park::Parked;
-use cormus_guest_mem::Frozen;
+use cormus_guest_mem::{Copier, Frozen};
+use std::time::Instant;
 
 impl Monitor {
-    /// Takes an image; the machine goes on when this returns.
+    /// Takes an image. The machine stands still until what it is to hold is fixed, and goes on while its pages are being copied.
     pub(crate) fn capture(&self) -> Result<Image, CaptureError> {
+        let memory = Frozen::new().map_err(CaptureError::host("pages"))?;
+        let start = Instant::now();
         let parked = self.park().map_err(|_| CaptureError::Ended)?;
-        self.capture_parked(&parked)
+        let (state, copier) = self.fix(&parked, &memory)?;
+        drop(parked);
+        let pause = start.elapsed();
+        let host = CaptureError::host("pages");
+        copier.finish().and_then(|()| memory.seal()).map_err(host)?;
+        Ok(Image {
+            state,
+            memory,
+            pause,
+        })
     }
 
-    /// Takes an image of a machine that stands still.
-    pub(crate) fn capture_parked(&self, parked: &Parked<'_>) -> Result<Image, CaptureError> {
+    /// Fixes what an image of this instant holds.
+    fn fix(&self, parked: &Parked<'_>, memory: &Frozen) -> Result<(State, Copier), CaptureError> {
         let host = CaptureError::host;
-        let memory = Frozen::new().map_err(host("pages"))?;
-        let files = self.files.freeze()?;
-        // Whoever announces news takes these in the same order; alarms wait for the first.
+        let mut files = self.files.freeze()?;
+        // Whoever announces news takes these in the same order.
         let alarm = self.alarm.freeze();
         let edges = self.edges.freeze();
         let requests = self.requests.freeze();
+        self.region.freeze(memory).map_err(host("region"))?;
         let windows = self
             .windows
-            .freeze(&self.region, &memory)
+            .freeze(&self.region, memory)
             .map_err(host("windows"))?;
-        self.region.freeze(&memory).map_err(host("region"))?;
-        let vcpus = parked
-            .standing()
-            .into_iter()
-            .map(|(index, standing)| FrozenVcpu {
-                index,
-                window: standing.window,
-                processor: standing.processor,
-            });
+        files.mapped = self.files.freeze_mapped(&windows.files)?;
+        let standing = parked.standing().into_iter();
+        let vcpus = standing.map(|(index, standing)| FrozenVcpu {
+            index,
+            window: standing.window,
+            processor: standing.processor,
+        });
         let state = State {
             config: self.config.clone(),
             blob: self.blob.build(),
             vcpus: vcpus.collect(),
-            windows,
+            windows: windows.windows,
             region_end: self.region.end(),
             monotonic_ns: self.clock.guest_now(),
             generation: self.clock.generation(),
@@ -48,8 +58,6 @@ impl Monitor {
             files,
             edges: edges.image(),
         };
-        drop((requests, edges, alarm));
-        memory.seal().map_err(host("pages"))?;
-        Ok(Image { state, memory })
+        Ok((state, windows.copier))
     }
 }

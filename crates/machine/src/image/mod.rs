@@ -19,12 +19,14 @@ pub(crate) use state::{
     FrozenAlarm, FrozenEdge, FrozenEdges, FrozenFile, FrozenFiles, FrozenRequests,
 };
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// A machine at rest.
 #[derive(Debug)]
 pub struct Image {
     state: State,
     memory: Frozen,
+    pause: Duration,
 }
 
 /// Why no image could be taken.
@@ -79,6 +81,12 @@ impl Image {
         &mut self.state.config
     }
 
+    /// How long the machine stood still for it; nothing where the image came from elsewhere.
+    #[must_use]
+    pub fn pause(&self) -> Duration {
+        self.pause
+    }
+
     /// The state as bytes, and the pages as a descriptor, to be handed to another process.
     #[must_use]
     pub fn parts(&self) -> (Vec<u8>, BorrowedFd<'_>) {
@@ -95,6 +103,7 @@ impl Image {
             memory: Frozen::received(memory).map_err(|error| ImageError::Invalid {
                 reason: format!("its memory is no sealed file of the right size ({error})"),
             })?,
+            pause: Duration::ZERO,
         })
     }
 

@@ -9,7 +9,7 @@ use crate::monitor::Monitor;
 use crate::vcpu::Entry;
 use cormus_hypercall::layout::VCPU_COUNT_MAX;
 use cormus_linux_abi::Errno;
-use std::cell::Cell;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 impl Machine {
@@ -36,9 +36,11 @@ impl Machine {
 
 fn thaw(monitor: &Arc<Monitor>, image: &Image) -> Result<(), StartError> {
     let state = &image.state;
-    let memory = |source| StartError::Thaw {
-        what: "memory",
-        source: std::io::Error::from_raw_os_error(Errno::number(source)),
+    let lost = |what| {
+        move |source: Errno| StartError::Thaw {
+            what,
+            source: std::io::Error::from_raw_os_error(source.number()),
+        }
     };
     monitor
         .region
@@ -48,28 +50,15 @@ fn thaw(monitor: &Arc<Monitor>, image: &Image) -> Result<(), StartError> {
             &image.memory,
             state.region_end,
         )
-        .map_err(memory)?;
+        .map_err(lost("memory"))?;
     monitor.note_heap();
-    monitor.files.thaw(&state.files).map_err(file_error)?;
-    let missing = Cell::new(None);
-    let open = |path: &[u8], inode, writes| {
-        let opened = monitor.files.open_mapped(path, inode, writes);
-        if let Err(error) = &opened {
-            missing.set(Some((*error, path.to_vec())));
-        }
-        opened
-    };
+    let files = monitor.files.thaw(&state.files).map_err(file_error)?;
+    let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
     monitor
         .windows
-        .thaw(&state.windows, &image.memory, &monitor.region, &open)
-        .map_err(|error| missing.take().map_or_else(|| memory(error), file_error))?;
+        .thaw(&state.windows, &image.memory, &monitor.region, &files)
+        .map_err(lost("memory"))?;
     monitor.requests.thaw(state.requests.clone());
-    let lost = |what| {
-        move |source: Errno| StartError::Thaw {
-            what,
-            source: std::io::Error::from_raw_os_error(source.number()),
-        }
-    };
     monitor
         .edges
         .thaw(&state.edges, &monitor.region, &monitor.requests)

@@ -51,10 +51,13 @@ pub(crate) struct FrozenRequests {
     pub(crate) news_tail: u32,
 }
 
-/// Handles of host files, by their numbers.
+/// Host files that the machine uses.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct FrozenFiles {
+    /// Open ones, by their handles.
     pub(crate) handles: Vec<Option<FrozenFile>>,
+    /// Mapped ones, in the order in which mappings name them.
+    pub(crate) mapped: Vec<FrozenFile>,
 }
 
 /// A host file: beneath which root, where, and which one it was.
@@ -64,7 +67,6 @@ pub(crate) struct FrozenFile {
     pub(crate) path: Vec<u8>,
     /// Access mode and O_APPEND, as open(2) takes them.
     pub(crate) flags: u32,
-    pub(crate) device: u64,
     pub(crate) inode: u64,
 }
 
