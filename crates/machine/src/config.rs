@@ -117,6 +117,8 @@ pub struct Config {
     pub roots: Vec<RootConfig>,
     /// Published ports.
     pub published: Vec<Publish>,
+    /// A published TCP port without a socket: the machine is stopped at the first accept on it, to be cloned for each connection.
+    pub stop_at_accept: Option<u16>,
     /// Permitted outbound connections.
     pub outbound: Vec<Outbound>,
     /// Name servers, as the machine's resolver file names them.
@@ -168,6 +170,7 @@ impl Config {
                 writable: false,
             }],
             published: Vec::new(),
+            stop_at_accept: None,
             outbound: Vec::new(),
             resolvers: Vec::new(),
             trace: None,

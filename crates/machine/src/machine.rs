@@ -18,6 +18,7 @@ use cormus_kvm::{Kvm, Vcpu, Vm, interrupt};
 use cormus_linux_abi::{Errno, SysResult};
 use rustix::fs::Mode;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -110,6 +111,9 @@ impl Machine {
         standing: Vec<(u32, Vcpu, Entry)>,
     ) -> Result<Machine, StartError> {
         Quota::start(&monitor).map_err(thread_error)?;
+        if monitor.edges.is_active() {
+            pump::start_io_thread(&monitor);
+        }
         let terminal = monitor.config.terminal;
         Ok(Machine {
             monitor,
@@ -145,6 +149,19 @@ impl Machine {
         }
         let ended = self.monitor.ended();
         ended.unwrap_or_else(|| End::Failed("the machine stopped without an end".to_owned()))
+    }
+
+    /// Hands the machine, which continues an image and does not run yet, a connection that waits on a port it listens on. The
+    /// machine ends with the connection.
+    ///
+    /// # Errors
+    /// `ENOENT` if it does not listen there.
+    pub fn hand_over(&self, guest_port: u16, connection: OwnedFd) -> std::io::Result<()> {
+        let monitor = &self.monitor;
+        monitor
+            .edges
+            .hand_over(&monitor.region, &monitor.requests, guest_port, connection)
+            .map_err(|error| std::io::Error::from_raw_os_error(error.number()))
     }
 
     pub(crate) const fn monitor(&self) -> &Arc<Monitor> {

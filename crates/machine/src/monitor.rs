@@ -122,6 +122,14 @@ impl Monitor {
         self.kick(0);
         self.vcpus.notify(0);
         self.park.notify();
+        self.edges.wake_waiter();
+    }
+
+    /// Ends the machine if the connection that it was made for is over.
+    pub(crate) fn end_if_over(&self) {
+        if self.edges.is_over() {
+            self.finish(End::Exited(0));
+        }
     }
 
     /// Makes all other vCPU threads leave too.

@@ -37,6 +37,20 @@ impl Remote {
         self.monitor.upgrade().ok_or(CaptureError::Ended)?.capture()
     }
 
+    /// Waits until the program accepts a connection on the port of [`Config::stop_at_accept`](crate::Config::stop_at_accept). The
+    /// call is still to be answered: an image that is taken now continues in it.
+    ///
+    /// # Errors
+    /// When the machine has ended before.
+    pub fn wait_for_accept(&self) -> Result<(), CaptureError> {
+        let monitor = self.monitor.upgrade().ok_or(CaptureError::Ended)?;
+        if monitor.edges.wait_for_accept(|| monitor.stopping()) {
+            Ok(())
+        } else {
+            Err(CaptureError::Ended)
+        }
+    }
+
     fn send(&self, request: Request) {
         let Some(monitor) = self.monitor.upgrade() else {
             return;

@@ -1,6 +1,8 @@
 //! Images of machines that run, and machines made from them. Programs tell through a directory that they share with the test.
 
-use cormus_machine::{Config, End, Image, Machine, RootConfig};
+use cormus_machine::{Config, End, Image, Machine, Publish, RootConfig, Transport};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 
 /// A directory of this test's own, gone when it ends.
@@ -286,4 +288,68 @@ fn images_travel_as_bytes_and_a_descriptor() {
     assert!(error.to_string().contains("version"), "{error}");
     let unsealed = std::fs::File::open("/dev/null").unwrap();
     assert!(Image::from_parts(&state, unsealed.into()).is_err());
+}
+
+/// Answers as http.server does, and counts what it has answered, which must be one in each machine.
+const SERVER: &str = r"
+import http.server, os
+
+served = 0
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.0'
+    def log_message(self, *_): pass
+    def do_GET(self):
+        global served
+        served += 1
+        body = f'{served} {self.path} {os.urandom(4).hex()}'.encode()
+        self.send_response(200)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+http.server.HTTPServer(('0.0.0.0', 8080), Handler).serve_forever()
+";
+
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.rsplit("\r\n\r\n").next().unwrap().to_owned()
+}
+
+#[test]
+fn a_machine_for_each_connection() {
+    let shared = Shared::new("flash");
+    let mut config = config(&["python3", "-c", SERVER], &shared.0);
+    config.stop_at_accept = Some(8080);
+    config.published.push(Publish {
+        host: "127.0.0.1:1".parse().unwrap(),
+        guest_port: 8080,
+        transport: Transport::Tcp,
+    });
+    let mut machine = Machine::new(&config).unwrap();
+    let remote = machine.remote();
+    let runs = std::thread::spawn(move || machine.run());
+    remote.wait_for_accept().unwrap();
+    let mut image = remote.capture().unwrap();
+    remote.signal(9);
+    runs.join().unwrap();
+    image.config_mut().stop_at_accept = None;
+    image.config_mut().published.clear();
+
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut random = std::collections::BTreeSet::new();
+    for round in 0..5 {
+        let client = std::thread::spawn(move || get(address, &format!("/{round}")));
+        let (connection, _) = listener.accept().unwrap();
+        let mut clone = Machine::from_image(&image).unwrap();
+        clone.hand_over(8080, connection.into()).unwrap();
+        assert_eq!(clone.run(), End::Exited(0));
+        let answer = client.join().unwrap();
+        let (start, drawn) = answer.rsplit_once(' ').unwrap();
+        assert_eq!(start, format!("1 /{round}"));
+        assert!(random.insert(drawn.to_owned()), "{drawn} was drawn twice");
+    }
 }

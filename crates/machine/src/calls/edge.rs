@@ -11,9 +11,11 @@ use std::sync::Arc;
 pub(super) fn answer(monitor: &Arc<Monitor>, call: Call, [a, b, c, ..]: Arguments) -> SysResult {
     let (edges, region) = (&monitor.edges, &monitor.region);
     match call {
-        Call::EdgeListen => edges.listen(region, a, b, c).inspect(|_| {
-            pump::start_io_thread(monitor);
-        }),
+        Call::EdgeListen => edges
+            .listen((region, &monitor.requests), a, b, c)
+            .inspect(|_| {
+                pump::start_io_thread(monitor);
+            }),
         Call::EdgeAccept => edges.accept(region, a, b),
         Call::EdgeConnect => {
             let address = region.read::<Address>(a)?;
@@ -21,7 +23,7 @@ pub(super) fn answer(monitor: &Arc<Monitor>, call: Call, [a, b, c, ..]: Argument
                 pump::start_io_thread(monitor);
             })
         }
-        Call::EdgeClose => edges.close(region, a, b),
+        Call::EdgeClose => edges.close(region, a, b).inspect(|_| monitor.end_if_over()),
         Call::EdgeShutdown => edges.shutdown(region, a),
         Call::EdgeFlush => {
             pump::flush(monitor);

@@ -9,6 +9,7 @@
 
 mod control;
 mod datagram;
+mod flash;
 mod policy;
 pub(crate) mod pump;
 mod rest;
@@ -26,7 +27,9 @@ use cormus_hypercall::edge::{
 use cormus_hypercall::layout::{BOARD_OFFSET, REGION_BASE};
 use cormus_linux_abi::{Errno, SysResult};
 use datagram::Datagrams;
+use flash::Flash;
 use rustix::event::{EventfdFlags, epoll};
+use std::collections::VecDeque;
 use std::mem::offset_of;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -58,6 +61,8 @@ enum Edge {
         /// Places in the table of published ports: one guest port may be published several times.
         published: Vec<usize>,
         guest_port: u16,
+        /// Connections that were accepted elsewhere for this machine.
+        handed: VecDeque<OwnedFd>,
     },
     Stream(Stream),
     Datagrams(Datagrams),
@@ -89,6 +94,7 @@ pub(crate) struct Edges {
     active: AtomicU32,
     /// Standard streams whose readiness is waited for.
     watched: [AtomicBool; 3],
+    flash: Flash,
     pub(crate) pump: pump::Pump,
 }
 
@@ -106,7 +112,11 @@ impl Edges {
         let bell = rustix::event::eventfd(0, flags).map_err(host("make an eventfd"))?;
         let data = epoll::EventData::new_u64(BELL);
         epoll::add(&epoll, &bell, data, epoll::EventFlags::IN).map_err(host("watch an eventfd"))?;
-        let published = config.published.iter().map(|publish| {
+        // The port of the first accept has no socket: each connection gets a machine of its own.
+        let flash = Flash::new(config.stop_at_accept);
+        let bound = config.published.iter();
+        let bound = bound.filter(|publish| !flash.stops_at(publish.guest_port));
+        let published = bound.map(|publish| {
             let socket = socket::bound(publish.transport, publish.host);
             let socket = socket.map_err(|error| StartError::Publish {
                 address: publish.host,
@@ -126,6 +136,7 @@ impl Edges {
             table: Mutex::default(),
             active: AtomicU32::new(0),
             watched: Default::default(),
+            flash,
             pump: pump::Pump::default(),
         })
     }
@@ -184,25 +195,28 @@ impl Edges {
     /// Listens on all addresses at which a guest port is published.
     pub(crate) fn listen(
         &self,
-        region: &Region,
+        (region, requests): (&Region, &Requests),
         port: u64,
         protocol: u64,
         control: u64,
     ) -> SysResult {
         let transport = Transport::from_number(protocol).ok_or(Errno::EPROTONOSUPPORT)?;
         let port = u16::try_from(port).map_err(|_| Errno::ENOENT)?;
+        if transport == Transport::Tcp && self.flash.stops_at(port) {
+            return self.listen_for_flash((region, requests), port, control);
+        }
         let published = self.published_as(transport, port);
         let first = *published.first().ok_or(Errno::ENOENT)?;
         let mut table = self.table();
         if table.uses(first) {
             return Err(Errno::EADDRINUSE);
         }
-        let guest_port = port;
         let edge = match transport {
             Transport::Tcp => Edge::Listener {
                 control: Control::new(region, control, false)?,
                 published: published.clone(),
-                guest_port,
+                guest_port: port,
+                handed: VecDeque::new(),
             },
             // Several addresses would need a socket each; the first is served.
             Transport::Udp => Edge::Datagrams(Datagrams::new(
@@ -250,7 +264,8 @@ impl Edges {
         let Edge::Listener {
             control: listening,
             published,
-            ..
+            guest_port,
+            handed,
         } = table.get(listener)?
         else {
             return Err(Errno::EINVAL);
@@ -258,6 +273,15 @@ impl Edges {
         let new = Control::new(region, control, true)?;
         // Cleared first: a connection that comes now sets it again.
         listening.clear_status(region, status::ACCEPT);
+        if self.flash.stops_at(*guest_port) {
+            self.flash.reach();
+            return Err(Errno::EAGAIN);
+        }
+        if let Some(connection) = handed.pop_front() {
+            let number = self.add_stream(&mut table, Stream::new(connection, new, true, region))?;
+            self.ends_with(number as u32);
+            return Ok(number);
+        }
         let accepted = published
             .iter()
             .find_map(
@@ -354,6 +378,7 @@ impl Edges {
 
     fn remove(&self, table: &mut Table, number: u32) {
         table.remove(number);
+        self.flash.removed(number);
         self.active.fetch_sub(1, Ordering::SeqCst);
     }
 

@@ -134,7 +134,11 @@ fn wait_and_serve(monitor: &Monitor, timeout_ns: Option<u64>) -> (bool, bool) {
     });
     let mut buffer = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; EVENT_COUNT];
     match epoll::wait(&edges.epoll, &mut buffer, timeout.as_ref()) {
-        Ok((events, _)) => edges.serve_events(events, &monitor.region, &monitor.requests),
+        Ok((events, _)) => {
+            let served = edges.serve_events(events, &monitor.region, &monitor.requests);
+            monitor.end_if_over();
+            served
+        }
         // A signal: look again at what it changed.
         Err(_) => (false, true),
     }

@@ -12,6 +12,7 @@ use crate::requests::Requests;
 use cormus_guest_mem::Region;
 use cormus_hypercall::edge::{EDGE_COUNT_MAX, NEWS_STDIN, NEWS_STDOUT, status};
 use cormus_linux_abi::{Errno, SysResult};
+use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
@@ -138,6 +139,7 @@ impl Edges {
                     control: Control::new(region, control, false)?,
                     published,
                     guest_port,
+                    handed: VecDeque::new(),
                 }
             }
             FrozenEdge::Datagrams {

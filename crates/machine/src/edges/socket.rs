@@ -68,6 +68,11 @@ pub(super) fn accept(socket: &OwnedFd) -> SysResult<OwnedFd> {
     Ok(accepted)
 }
 
+/// Lets calls on a socket that was made elsewhere return at once.
+pub(super) fn do_not_block(socket: &OwnedFd) -> SysResult<()> {
+    rustix::io::ioctl_fionbio(socket, true).map_err(errno)
+}
+
 /// Whether a connection waits on a listening socket.
 pub(super) fn has_connection(socket: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(socket, PollFlags::IN)];

@@ -1,0 +1,144 @@
+//! Flash clones: a machine that is stopped at its first accept, and machines made for one connection each.
+//!
+//! The machine that warms up has no socket behind the port ([`Config::stop_at_accept`](crate::Config::stop_at_accept)): as soon as it listens it is
+//! told that a connection waits, so the program comes to accept it, and that call is the instant at which the image is taken.
+//! A clone is handed its connection as if it had been waiting, and ends with it.
+
+use super::control::Control;
+use super::{Edge, Edges, socket};
+use crate::requests::Requests;
+use cormus_guest_mem::Region;
+use cormus_hypercall::edge::status;
+use cormus_linux_abi::{Errno, SysResult};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
+
+/// What the edges know of flash clones.
+#[derive(Debug, Default)]
+pub(super) struct Flash {
+    /// The port whose first accept is waited for.
+    stop_at: Option<u16>,
+    reached: Mutex<bool>,
+    changed: Condvar,
+    /// Number plus one of the edge with which the machine ends; 0 for none.
+    last: AtomicU32,
+    over: AtomicBool,
+}
+
+impl Flash {
+    pub(super) fn new(stop_at: Option<u16>) -> Flash {
+        Flash {
+            stop_at,
+            ..Flash::default()
+        }
+    }
+
+    /// Whether the port has no socket, but an accept that is waited for.
+    pub(super) fn stops_at(&self, guest_port: u16) -> bool {
+        self.stop_at == Some(guest_port)
+    }
+
+    /// The program accepts.
+    pub(super) fn reach(&self) {
+        *self.reached.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    /// An edge is gone.
+    pub(super) fn removed(&self, number: u32) {
+        if self.last.load(Ordering::SeqCst) == number + 1 {
+            self.over.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Edges {
+    /// Waits until the program accepts on the port of [`Flash::stops_at`], or `ended` says that it never will; whether it did.
+    pub(crate) fn wait_for_accept(&self, ended: impl Fn() -> bool) -> bool {
+        let flash = &self.flash;
+        let mut reached = flash.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*reached && !ended() {
+            reached = flash
+                .changed
+                .wait(reached)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        *reached
+    }
+
+    /// The machine ends: who waits for an accept looks.
+    pub(crate) fn wake_waiter(&self) {
+        // The lock orders this after a look that saw the old state.
+        let _reached = self.flash.reached.lock();
+        self.flash.changed.notify_all();
+    }
+
+    /// Listens where no socket is, and has the program come to accept.
+    pub(super) fn listen_for_flash(
+        &self,
+        (region, requests): (&Region, &Requests),
+        guest_port: u16,
+        control: u64,
+    ) -> SysResult {
+        let control = Control::new(region, control, false)?;
+        control.set_status(region, status::ACCEPT);
+        let announce = control.announce(region);
+        let number = self.table().add(Edge::Listener {
+            control,
+            published: Vec::new(),
+            guest_port,
+            handed: VecDeque::new(),
+        })?;
+        self.added();
+        if announce {
+            requests.announce(region, number);
+        }
+        Ok(u64::from(number))
+    }
+
+    /// Lets a connection wait on the listener of a port; the machine is to end with it.
+    ///
+    /// # Errors
+    /// `ENOENT` if the machine does not listen there.
+    pub(crate) fn hand_over(
+        &self,
+        region: &Region,
+        requests: &Requests,
+        guest_port: u16,
+        connection: OwnedFd,
+    ) -> SysResult<()> {
+        socket::do_not_block(&connection)?;
+        socket::no_delay(&connection);
+        let mut table = self.table();
+        let listener = (0..)
+            .zip(&mut table.edges)
+            .find_map(|(number, edge)| match edge {
+                Some(Edge::Listener {
+                    control,
+                    guest_port: port,
+                    handed,
+                    ..
+                }) if *port == guest_port => Some((number, control, handed)),
+                _ => None,
+            });
+        let (number, control, handed) = listener.ok_or(Errno::ENOENT)?;
+        handed.push_back(connection);
+        control.set_status(region, status::ACCEPT);
+        if control.announce(region) {
+            requests.announce(region, number);
+        }
+        Ok(())
+    }
+
+    /// The machine ends with this edge.
+    pub(super) fn ends_with(&self, number: u32) {
+        self.flash.last.store(number + 1, Ordering::SeqCst);
+    }
+
+    /// Whether the connection that the machine was made for is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.flash.over.load(Ordering::SeqCst)
+    }
+}
