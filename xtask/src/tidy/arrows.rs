@@ -18,6 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["cormus-hypercall", "cormus-linux-abi"],
     ),
     ("cormus-kvm", &[]),
+    ("cormus-store", &[]),
     (
         "cormus-guest-mem",
         &["cormus-hypercall", "cormus-kvm", "cormus-linux-abi"],
