@@ -21,6 +21,7 @@ Examples:
   echo 'print(6*7)' | cormus run python3 -
   cormus run -t bash
   cormus run --root ./rootfs -w /srv -u 1000 -e LANG=C ./server --port 80
+  cormus run --per-connection -p 8080:80 -- python3 handler.py
   cormus run -m 1G --cpus 1.5 -p 127.0.0.1:8080:80 -v ./site:/site:ro -- nginx -c /site/nginx.conf
 
 Exit status: that of the program; 128+n when signal n ended it; 127 when the program is not found,
@@ -84,6 +85,8 @@ pub(crate) struct RunArgs {
     pub(crate) limits: LimitArgs,
     #[command(flatten)]
     pub(crate) sharing: SharingArgs,
+    #[command(flatten)]
+    pub(crate) flash: FlashArgs,
     #[command(flatten)]
     pub(crate) report: ReportArgs,
 }
@@ -174,6 +177,27 @@ pub(crate) struct SharingArgs {
     /// Let the machine connect to this; without the option it connects to nothing outside
     #[arg(long, value_name = "HOST:PORT|CIDR|any")]
     pub(crate) allow_out: Vec<AllowOut>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "A machine for every connection")]
+pub(crate) struct FlashArgs {
+    /// Start the program once, stop it at its first accept on the published port, and give every connection a
+    /// clone of that machine, which ends with the connection
+    #[arg(long, requires = "publish", conflicts_with_all = ["terminal", "stats", "strace"])]
+    pub(crate) per_connection: bool,
+
+    /// Clones at a time; further connections wait, and are reset when too many do
+    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub(crate) clones: u16,
+
+    /// Clones kept ready
+    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u16).range(0..=512))]
+    pub(crate) ready: u16,
+
+    /// Seconds after which a clone is ended with its connection
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connection_seconds: u32,
 }
 
 #[derive(Args, Debug)]

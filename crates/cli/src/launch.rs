@@ -1,6 +1,7 @@
 //! The one place where a machine is made and run.
 
 use crate::failure::{Ended, Failure};
+use crate::flash;
 use crate::report;
 use crate::spec::{Limits, MachineSpec, Strace, Verbosity};
 use crate::terminal::RawTerminal;
@@ -15,6 +16,9 @@ use std::path::Path;
 ///
 /// `ready` is called once, when signals reach the program and published ports are open.
 pub(crate) fn launch(spec: &MachineSpec, ready: impl FnOnce()) -> Result<Ended, Failure> {
+    if let Some(flash) = &spec.flash {
+        return flash::serve(spec, flash, ready);
+    }
     let stats = spec.report.stats;
     let config = config(spec)?;
     let mut machine = Machine::new(&config).context("cannot make the machine")?;
@@ -40,7 +44,7 @@ pub(crate) fn launch(spec: &MachineSpec, ready: impl FnOnce()) -> Result<Ended, 
 const MEMORY_BYTES_MIN: u64 = 8 << 20;
 
 /// The machine's own configuration, as the specification asks for.
-fn config(spec: &MachineSpec) -> Result<Config> {
+pub(crate) fn config(spec: &MachineSpec) -> Result<Config> {
     let words = spec.command.iter();
     let words: Vec<Vec<u8>> = words.map(|word| word.as_bytes().to_vec()).collect();
     let program = words.first().cloned().context("no program is named")?;

@@ -3,6 +3,7 @@
 mod args;
 mod doctor;
 mod failure;
+mod flash;
 mod kill;
 mod launch;
 mod logs;

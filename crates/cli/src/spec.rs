@@ -1,11 +1,12 @@
 //! What a machine is made from: the command line with its defaults filled in and its paths made whole.
 
-use crate::args::{ProcessArgs, RunArgs};
+use crate::args::{FlashArgs, ProcessArgs, RunArgs};
 use crate::values::{AllowOut, Name, Publish, User, Variable, Volume, read_env_file};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Everything that is needed to make a machine and run one program in it.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct MachineSpec {
     pub(crate) publish: Vec<Publish>,
     pub(crate) allow_out: Vec<AllowOut>,
     pub(crate) rewrite: bool,
+    /// A machine for every connection, if that is wanted.
+    pub(crate) flash: Option<Flash>,
     pub(crate) report: Report,
 }
 
@@ -36,6 +39,14 @@ pub(crate) struct Limits {
     pub(crate) cpus_thousandths: Option<u32>,
     pub(crate) pids: Option<u32>,
     pub(crate) files: Option<u32>,
+}
+
+/// Bounds of machines for single connections.
+#[derive(Debug)]
+pub(crate) struct Flash {
+    pub(crate) ready: usize,
+    pub(crate) clones_max: usize,
+    pub(crate) lifetime: Duration,
 }
 
 /// What is to be told about the run beside the program's own output.
@@ -115,6 +126,7 @@ impl MachineSpec {
             publish: args.sharing.publish,
             allow_out: args.sharing.allow_out,
             rewrite: args.report.rewrite,
+            flash: flash(&args.flash),
             report: Report {
                 stats: args.report.stats,
                 strace: args
@@ -125,6 +137,14 @@ impl MachineSpec {
             },
         })
     }
+}
+
+fn flash(args: &FlashArgs) -> Option<Flash> {
+    args.per_connection.then(|| Flash {
+        ready: args.ready.into(),
+        clones_max: args.clones.into(),
+        lifetime: Duration::from_secs(args.connection_seconds.into()),
+    })
 }
 
 /// The program's environment: defaults, then files, then options, each overriding what came before.

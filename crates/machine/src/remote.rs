@@ -1,10 +1,14 @@
 //! Speaking to a running machine from outside: signals and the size of its terminal.
 
+use crate::end::End;
 use crate::image::{CaptureError, Image};
 use crate::machine::Machine;
 use crate::monitor::Monitor;
 use cormus_hypercall::boot::Request;
 use std::sync::{Arc, Weak};
+
+/// The signal that ends a program whatever it does.
+const SIGKILL: u8 = 9;
 
 /// A handle to a machine for other threads; it does nothing once the machine is gone.
 #[derive(Clone)]
@@ -35,6 +39,13 @@ impl Remote {
     /// When the machine has ended, the host has no memory, or a file that it has open has lost its name.
     pub fn capture(&self) -> Result<Image, CaptureError> {
         self.monitor.upgrade().ok_or(CaptureError::Ended)?.capture()
+    }
+
+    /// Ends the machine at once, as if its program were killed.
+    pub fn end(&self) {
+        if let Some(monitor) = self.monitor.upgrade() {
+            monitor.finish(End::Signaled(SIGKILL));
+        }
     }
 
     /// Waits until the program accepts a connection on the port of [`Config::stop_at_accept`](crate::Config::stop_at_accept). The

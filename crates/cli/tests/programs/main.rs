@@ -5,6 +5,7 @@
 
 mod background;
 mod coreutils;
+mod flash;
 mod harness;
 mod network;
 mod nginx;

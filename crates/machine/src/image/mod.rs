@@ -87,6 +87,11 @@ impl Image {
         self.pause
     }
 
+    /// The file with the pages.
+    pub(crate) fn parts_fd(&self) -> BorrowedFd<'_> {
+        self.memory.fd()
+    }
+
     /// The state as bytes, and the pages as a descriptor, to be handed to another process.
     #[must_use]
     pub fn parts(&self) -> (Vec<u8>, BorrowedFd<'_>) {

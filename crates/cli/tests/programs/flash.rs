@@ -1,0 +1,155 @@
+//! `cormus run --per-connection`: one warm-up, then a machine for every connection.
+
+use crate::harness::{Server, code, cormus, finish, free_port};
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+
+/// Warms up, then answers a line with how many this machine has answered, with random bytes, and with what it was sent.
+const HANDLER: &str = r"
+import os, socket, sys
+listener = socket.create_server(('0.0.0.0', 80), backlog=64)
+warm = sum(range(1000))
+served = 0
+print('warm', flush=True)
+while True:
+    connection, peer = listener.accept()
+    with connection, connection.makefile('rw') as stream:
+        for line in stream:
+            served += 1
+            print(served, warm, os.urandom(8).hex(), line, end='', file=stream, flush=True)
+";
+
+fn start(options: &[&str], port: u16) -> Server {
+    let publish = format!("{port}:80");
+    let options = [&["--per-connection", "-p", &publish], options].concat();
+    Server::start(&options, &["python3", "-c", HANDLER], "warm")
+}
+
+fn connect(port: u16) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", port)).unwrap()
+}
+
+/// Sends one line and gives the answer to it.
+fn ask(stream: &mut TcpStream, line: &str) -> std::io::Result<String> {
+    stream.write_all(line.as_bytes())?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\n") {
+        let mut bytes = [0; 256];
+        match stream.read(&mut bytes)? {
+            0 => break,
+            len => answer.extend_from_slice(&bytes[..len]),
+        }
+    }
+    Ok(String::from_utf8(answer).unwrap())
+}
+
+/// Processes that a process has made and that have not ended.
+fn children(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace()
+        .map(|pid| pid.parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn every_connection_has_a_machine_of_its_own() {
+    let port = free_port();
+    let server = start(&[], port);
+    let clients: Vec<_> = (0..20)
+        .map(|client| {
+            std::thread::spawn(move || {
+                let mut stream = connect(port);
+                let first = ask(&mut stream, &format!("{client}\n")).unwrap();
+                let second = ask(&mut stream, "again\n").unwrap();
+                (client, first, second)
+            })
+        })
+        .collect();
+    let mut random = BTreeSet::new();
+    for client in clients {
+        let (client, first, second) = client.join().unwrap();
+        let words: Vec<&str> = first.split_whitespace().collect();
+        assert_eq!((words[0], words[1]), ("1", "499500"), "{first}");
+        assert_eq!(words[3], client.to_string());
+        assert!(random.insert(words[2].to_owned()), "{first}");
+        assert!(
+            second.starts_with("2 499500 ") && second.ends_with(" again\n"),
+            "{second}"
+        );
+    }
+    let pid = server.id();
+    let clones = children(pid);
+    assert!(!clones.is_empty());
+    server.end("KILL");
+    // The kernel ends them with the process that made them.
+    for clone in clones {
+        while Path::new(&format!("/proc/{clone}/exe")).exists() {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn what_is_too_much_is_refused() {
+    let port = free_port();
+    let _server = start(&["--clones", "1", "--ready", "1"], port);
+    let mut first = connect(port);
+    assert!(ask(&mut first, "a\n").unwrap().starts_with("1 "));
+    // One is served and four may wait; of these, which come in order, the last are reset.
+    let mut others: Vec<TcpStream> = (0..8).map(|_| connect(port)).collect();
+    let refused = ask(&mut others[7], "b\n").map(|_| ());
+    assert!(
+        refused.as_ref().is_err_and(|error| matches!(
+            error.kind(),
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+        )),
+        "{refused:?}"
+    );
+    drop(first);
+    assert!(ask(&mut others[0], "c\n").unwrap().starts_with("1 "));
+}
+
+#[test]
+fn a_connection_lives_so_long_and_no_longer() {
+    let port = free_port();
+    let _server = start(&["--connection-seconds", "1"], port);
+    let mut stream = connect(port);
+    assert!(ask(&mut stream, "a\n").unwrap().starts_with("1 "));
+    let mut rest = Vec::new();
+    // Ended by the pool: by an end or a reset, but without an answer.
+    let _ = stream.read_to_end(&mut rest);
+    assert_eq!(rest, b"");
+    assert!(ask(&mut connect(port), "b\n").unwrap().starts_with("1 "));
+}
+
+#[test]
+fn what_cannot_be_served_is_said() {
+    let port = free_port();
+    let publish = format!("{port}:80");
+    let check = |options: &[&str], expect: &str| {
+        let words = [&["run", "--per-connection"], options].concat();
+        let outcome = finish(cormus(&words), "");
+        assert_eq!(code(outcome.status), 125, "{words:?}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(expect), "{}", outcome.stderr);
+    };
+    check(
+        &["-p", &publish, "--", "true"],
+        "before it accepted a connection on port 80",
+    );
+    check(
+        &["-p", &format!("{publish}/udp"), "--", "true"],
+        "needs a TCP port",
+    );
+    check(
+        &["-p", &publish, "-p", "1:81", "--", "true"],
+        "publish no other",
+    );
+    let _taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    check(
+        &["-p", &publish, "--", "true"],
+        "cannot listen on 127.0.0.1",
+    );
+}

@@ -1,0 +1,186 @@
+//! One clone in a process of its own.
+#![allow(unsafe_code, reason = "forks the process, which has one thread")]
+
+use super::PoolError;
+use crate::image::Image;
+use crate::machine::Machine;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use std::cell::Cell;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+/// What the child says when its machine is made, and the parent beside a connection.
+const READY: [u8; 1] = *b"r";
+
+/// Exit code of a child whose machine could not be made.
+const FAILED: i32 = 125;
+
+/// A child process with a clone.
+#[derive(Debug)]
+pub(super) struct Child {
+    pid: Pid,
+    process: OwnedFd,
+    socket: OwnedFd,
+    made: Cell<bool>,
+}
+
+impl Child {
+    /// Begins to make a clone in a child.
+    pub(super) fn start(image: &Image, guest_port: u16) -> Result<Child, PoolError> {
+        only_thread()?;
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(PoolError::host("make a socket pair"))?;
+        // SAFETY: this is the process's only thread, so no lock is held by another that is not there in the child.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            drop(ours);
+            in_child(image, guest_port, &theirs);
+        }
+        let pid = Pid::from_raw(pid)
+            .filter(|_| pid > 0)
+            .ok_or_else(std::io::Error::last_os_error)
+            .map_err(PoolError::host("fork"))?;
+        let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())
+            .map_err(PoolError::host("watch a clone"))?;
+        Ok(Child {
+            pid,
+            process,
+            socket: ours,
+            made: Cell::new(false),
+        })
+    }
+
+    /// A descriptor that is readable when the child has ended.
+    pub(super) fn process(&self) -> &OwnedFd {
+        &self.process
+    }
+
+    /// Whether the child has said that its machine is made.
+    pub(super) fn is_made(&self) -> bool {
+        if !self.made.get() {
+            let mut byte = [0];
+            let said = rustix::net::recv(&self.socket, &mut byte, RecvFlags::DONTWAIT);
+            self.made.set(said.is_ok_and(|(len, _)| len == 1));
+        }
+        self.made.get()
+    }
+
+    /// Gives the clone its connection.
+    pub(super) fn hand_over(&self, connection: &OwnedFd) -> std::io::Result<()> {
+        let fds = [connection.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(
+            control.push(SendAncillaryMessage::ScmRights(&fds)),
+            "the space is for one"
+        );
+        let data = [IoSlice::new(&READY)];
+        sendmsg(&self.socket, &data, &mut control, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    /// The exit status, once the child has ended.
+    pub(super) fn status(&mut self) -> Option<i32> {
+        match rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG) {
+            Ok(None) => None,
+            Ok(Some((_, status))) => Some(status.as_raw()),
+            // Nobody else waits for it, so it cannot be gone without a status.
+            Err(_) => Some(-1),
+        }
+    }
+
+    /// Ends the child.
+    pub(super) fn kill(&self) {
+        // It may have ended already.
+        let _ = rustix::process::pidfd_send_signal(&self.process, Signal::KILL);
+    }
+}
+
+/// A fork copies the calling thread alone, and whatever the others hold locked stays locked.
+fn only_thread() -> Result<(), PoolError> {
+    let tasks = std::fs::read_dir("/proc/self/task").map_err(PoolError::host("list threads"))?;
+    if tasks.count() == 1 {
+        Ok(())
+    } else {
+        Err(PoolError::Threads)
+    }
+}
+
+fn in_child(image: &Image, guest_port: u16, socket: &OwnedFd) -> ! {
+    // No clone outlives the pool. A pool that is gone already shows at the socket.
+    // SAFETY: passes numbers only.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    keep_only([socket.as_raw_fd(), image.parts_fd().as_raw_fd()]);
+    let code = match live(image, guest_port, socket) {
+        Ok(code) => i32::from(code),
+        Err(error) => {
+            eprintln!("cormus: {error}");
+            FAILED
+        }
+    };
+    // SAFETY: ends the child without running what the parent has registered for its own end.
+    unsafe { libc::_exit(code) }
+}
+
+/// Closes what is none of the clone's affair: other clones, and the sockets that connections come from.
+fn keep_only(kept: [i32; 2]) {
+    let mut kept = kept.map(i32::cast_unsigned);
+    kept.sort_unstable();
+    let mut first = 3;
+    for end in kept.into_iter().chain([u32::MAX]) {
+        if first < end {
+            // SAFETY: closes descriptors of this process, none of which is used any more.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_close_range,
+                    first,
+                    end - u32::from(end != u32::MAX),
+                    0,
+                )
+            };
+        }
+        first = end.saturating_add(1);
+    }
+}
+
+/// The life of a clone: it is made, gets its connection, and runs to its end.
+fn live(
+    image: &Image,
+    guest_port: u16,
+    socket: &OwnedFd,
+) -> Result<u8, Box<dyn std::error::Error>> {
+    let mut machine = Machine::from_image(image)?;
+    rustix::net::send(socket, &READY, SendFlags::NOSIGNAL)?;
+    let Some(connection) = receive(socket)? else {
+        return Ok(0);
+    };
+    machine.hand_over(guest_port, connection)?;
+    let code = machine.run().code();
+    // The process ends next, and the host takes a machine apart faster than its threads can be joined.
+    std::mem::forget(machine);
+    Ok(code)
+}
+
+/// Waits for the connection; nothing comes if the pool is gone.
+fn receive(socket: &OwnedFd) -> std::io::Result<Option<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let mut data = [IoSliceMut::new(&mut byte)];
+    recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let mut messages = control.drain();
+    Ok(messages.find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    }))
+}
