@@ -42,17 +42,19 @@ fn clock(number: i32) -> Option<Clock> {
 /// Nanoseconds of a clock, by the formula at [`ClockPage`].
 #[inline]
 fn read(page: &ClockPage, clock: Clock, tsc: impl Fn() -> u64) -> u64 {
+    // Chosen before the counter is read: a branch behind that costs as much as the rest.
+    let (offset, mask) = match clock {
+        Clock::Monotonic => (&page.real_offset_ns, 0),
+        Clock::Boot => (&page.boot_offset_ns, u64::MAX),
+        Clock::Real => (&page.real_offset_ns, u64::MAX),
+    };
     loop {
         let sequence = page.sequence.load(Ordering::Acquire);
         let passed = tsc().saturating_sub(page.base_tsc.load(Ordering::Relaxed));
         let multiplier = page.multiplier.load(Ordering::Relaxed);
         let shift = page.shift.load(Ordering::Relaxed);
         let base = page.base_monotonic_ns.load(Ordering::Relaxed);
-        let offset = match clock {
-            Clock::Monotonic => 0,
-            Clock::Boot => page.boot_offset_ns.load(Ordering::Relaxed),
-            Clock::Real => page.real_offset_ns.load(Ordering::Relaxed),
-        };
+        let offset = offset.load(Ordering::Relaxed) & mask;
         fence(Ordering::Acquire);
         if sequence & 1 == 0 && page.sequence.load(Ordering::Relaxed) == sequence {
             let scaled = (u128::from(passed) * u128::from(multiplier)) >> (shift & 127);
