@@ -128,9 +128,9 @@ impl Control {
         [(base + offset, first), (base, len - first)]
     }
 
-    /// Host addresses of the next `len` bytes to be received, which is at most the room.
-    pub(super) fn receive_pieces(&self, region: &Region, len: u64) -> [Piece; 2] {
-        self.pieces(region, 0, self.received, len.min(RING_SIZE))
+    /// Host address of the next up to `len` bytes to be received, which is at most the room: as far as the buffer goes on.
+    pub(super) fn receive_piece(&self, region: &Region, len: u64) -> Piece {
+        self.pieces(region, 0, self.received, len.min(RING_SIZE))[0]
     }
 
     /// Host addresses of the next `len` bytes to be sent.

@@ -123,38 +123,40 @@ pub(super) fn peer(socket: &OwnedFd) -> Option<SocketAddr> {
     SocketAddr::try_from(address).ok()
 }
 
-fn vectors(pieces: &[Piece; 2]) -> [libc::iovec; 2] {
-    pieces.map(|(address, len)| libc::iovec {
-        iov_base: address as *mut _,
-        iov_len: len as usize,
-    })
+/// Sends from up to two pieces of guest memory. Bytes sent.
+pub(super) fn send(socket: &OwnedFd, pieces: &[Piece; 2]) -> SysResult {
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    // A message costs more than a plain piece, which nearly all are.
+    let [(address, len), (_, 0)] = *pieces else {
+        return send_message(socket, pieces, flags);
+    };
+    let bytes = address as *const libc::c_void;
+    // SAFETY: the piece is guest memory that stays mapped, or a buffer of the caller's; the kernel only reads it.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), bytes, len as usize, flags) };
+    u64::try_from(sent).map_err(|_| last_error())
 }
 
-fn message(vectors: &mut [libc::iovec; 2]) -> libc::msghdr {
+/// Receives into a piece of guest memory. Bytes received.
+pub(super) fn receive(socket: &OwnedFd, (address, len): Piece) -> SysResult {
+    let buffer = address as *mut libc::c_void;
+    let flags = libc::MSG_DONTWAIT;
+    // SAFETY: the piece is guest memory that stays mapped and that nothing in Rust refers to.
+    let got = unsafe { libc::recv(socket.as_raw_fd(), buffer, len as usize, flags) };
+    u64::try_from(got).map_err(|_| last_error())
+}
+
+fn send_message(socket: &OwnedFd, pieces: &[Piece; 2], flags: i32) -> SysResult {
+    let mut vectors = pieces.map(|(address, len)| libc::iovec {
+        iov_base: address as *mut _,
+        iov_len: len as usize,
+    });
     // SAFETY: all-zero is a valid message: no name, no pieces, no control data.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = vectors.as_mut_ptr();
     message.msg_iovlen = vectors.len();
-    message
-}
-
-/// Sends from up to two pieces of guest memory. Bytes sent.
-pub(super) fn send(socket: &OwnedFd, pieces: &[Piece; 2]) -> SysResult {
-    let mut vectors = vectors(pieces);
-    let message = message(&mut vectors);
-    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
     // SAFETY: the pieces are guest memory that stays mapped; the kernel only reads them.
     let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) };
     u64::try_from(sent).map_err(|_| last_error())
-}
-
-/// Receives into up to two pieces of guest memory. Bytes received.
-pub(super) fn receive(socket: &OwnedFd, pieces: &[Piece; 2]) -> SysResult {
-    let mut vectors = vectors(pieces);
-    let mut message = message(&mut vectors);
-    // SAFETY: the pieces are guest memory that stays mapped and that nothing in Rust refers to.
-    let got = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
-    u64::try_from(got).map_err(|_| last_error())
 }
 
 /// Length of the next datagram.

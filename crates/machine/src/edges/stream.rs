@@ -100,8 +100,8 @@ impl Stream {
                 self.stalled = true;
                 break;
             }
-            let pieces = self.control.receive_pieces(region, room);
-            match socket::receive(&self.socket, &pieces) {
+            let piece = self.control.receive_piece(region, room);
+            match socket::receive(&self.socket, piece) {
                 Ok(0) => {
                     self.read_end = true;
                     self.control.set_status(region, status::READ_END);
@@ -110,7 +110,7 @@ impl Stream {
                 Ok(len) => {
                     self.control.add_received(region, len);
                     news = true;
-                    if len < room && !self.ending {
+                    if len < piece.1 && !self.ending {
                         // The socket is empty, and will tell anew.
                         break;
                     }
