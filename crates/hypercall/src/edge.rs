@@ -6,7 +6,7 @@
 //! and clamps the others, so a lying guest loses its own data and nothing else.
 //!
 //! After writing to a transmit ring the personality posts the edge on [`EdgeBoard::dirty`]; the monitor sends when
-//! a vCPU sleeps or flushes, at the latest after a millisecond. News (data, room, end, a connection to accept)
+//! a vCPU sleeps or flushes; while none does, its I/O thread sends after some milliseconds. News (data, room, end, a connection to accept)
 //! come as edge numbers on [`EdgeBoard::news`], which the personality drains when a [`crate::Call::Wait`] or
 //! [`crate::Call::EdgeFlush`] returns or an upcall arrives.
 

@@ -40,13 +40,8 @@ pub enum Wake {
 
 /// Sleeps while `word` holds `expected`, until `deadline_ns` (0: none) of the monotonic clock. The caller serves the news
 /// ([`crate::edges::drain_news`]) as soon as it counts no more as a sleeper: it would wake itself for each.
-pub fn wait(word: &AtomicU32, expected: u32, deadline_ns: u64, interruptible: bool) -> Wake {
-    let flags = if interruptible {
-        0
-    } else {
-        WAIT_UNINTERRUPTIBLE
-    };
-    wait_with(word, expected, deadline_ns, flags)
+pub fn wait(word: &AtomicU32, expected: u32, deadline_ns: u64) -> Wake {
+    wait_with(word, expected, deadline_ns, 0)
 }
 
 /// Sleeps like [`wait`] for what only another thread does, and so leaves the edges to others.
@@ -82,7 +77,12 @@ pub(crate) fn wait_for_lock(word: &AtomicU32, expected: u32, deadline_ns: u64) {
 
 /// Wakes up to `count` sleepers.
 pub fn wake(word: &AtomicU32, count: u32) {
-    let _ = call(Call::Wake, [address(word), u64::from(count), 0, 0, 0]);
+    wake_at(address(word), count);
+}
+
+/// The same by the word's address, which only names the sleepers: nobody reads it.
+pub fn wake_at(word: u64, count: u32) {
+    let _ = call(Call::Wake, [word, u64::from(count), 0, 0, 0]);
 }
 
 /// Lets another thread of the host run.

@@ -170,6 +170,22 @@ impl Monitor {
         }
     }
 
+    /// Makes a vCPU serve news of edges, if one sleeps that may wait for them, and says whether one does. A vCPU that runs sees
+    /// them at its next sleep or look; only if they are `overdue` is any other made to serve them.
+    pub(crate) fn serve_edge_news(&self, overdue: bool) -> bool {
+        if pump::current(self).is_some() {
+            self.edges.ring();
+            return true;
+        }
+        let waiting = self.vcpus.any_sleeping_for_world();
+        let late = || self.vcpus.any_awake().or_else(|| self.vcpus.first_busy());
+        let chosen = waiting.or_else(|| overdue.then(late)?);
+        if let Some(index) = chosen {
+            self.kick(index);
+        }
+        chosen.is_some()
+    }
+
     /// Makes one vCPU's thread look for signals of the process. Takes no lock, as it is called by their handler.
     pub(crate) fn serve_signals(&self) {
         let current = pump::current(self).or_else(|| self.vcpus.any_sleeping());

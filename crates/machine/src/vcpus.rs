@@ -13,7 +13,7 @@ use crate::sleep;
 use cormus_hypercall::layout::VCPU_COUNT_MAX;
 use cormus_kvm::interrupt;
 use cormus_linux_abi::{Errno, SysResult};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 #[derive(Debug, Default)]
@@ -26,8 +26,8 @@ struct Slot {
     kicked: AtomicBool,
     /// CPU time of the thread when it began its guest thread.
     cpu_start_ns: AtomicU64,
-    /// Whether the vCPU sleeps in a call.
-    sleeping: AtomicBool,
+    /// A [`Sleep`], as a number: whether the vCPU sleeps in a call.
+    sleep: AtomicU8,
     run: Mutex<Run>,
     ready: Condvar,
 }
@@ -37,6 +37,17 @@ struct Run {
     has_thread: bool,
     /// Window in which the next guest thread begins.
     next: Option<u32>,
+}
+
+/// Whether a vCPU sleeps in a call, and for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Sleep {
+    Awake,
+    /// For another thread of the machine.
+    ForThread,
+    /// For the world, so that it may wait for news.
+    ForWorld,
 }
 
 /// All vCPUs of one machine.
@@ -203,14 +214,31 @@ impl Vcpus {
     }
 
     /// Notes whether vCPU `index` sleeps.
-    pub(crate) fn set_sleeping(&self, index: u32, sleeps: bool) {
-        self.slot(index).sleeping.store(sleeps, Ordering::SeqCst);
+    pub(crate) fn set_sleep(&self, index: u32, sleep: Sleep) {
+        self.slot(index).sleep.store(sleep as u8, Ordering::SeqCst);
+    }
+
+    /// A vCPU that sleeps for the world, if one does.
+    pub(crate) fn any_sleeping_for_world(&self) -> Option<u32> {
+        let wanted = Sleep::ForWorld as u8;
+        self.with_thread()
+            .find(|index| self.slot(*index).sleep.load(Ordering::SeqCst) == wanted)
+    }
+
+    /// A vCPU that runs a guest thread and does not sleep, if one does.
+    pub(crate) fn any_awake(&self) -> Option<u32> {
+        let awake = Sleep::Awake as u8;
+        self.with_thread().find(|index| {
+            let slot = self.slot(*index);
+            slot.busy.load(Ordering::SeqCst) && slot.sleep.load(Ordering::SeqCst) == awake
+        })
     }
 
     /// A vCPU that sleeps, if one does.
     pub(crate) fn any_sleeping(&self) -> Option<u32> {
+        let awake = Sleep::Awake as u8;
         self.with_thread()
-            .find(|index| self.slot(*index).sleeping.load(Ordering::SeqCst))
+            .find(|index| self.slot(*index).sleep.load(Ordering::SeqCst) != awake)
     }
 
     /// CPU time of vCPU `index`'s guest thread, in nanoseconds; a thread that has ended counts on.

@@ -40,7 +40,6 @@ pub struct Stream {
 }
 
 /// Where the monitor's news for one direction arrive: both outputs share theirs.
-#[derive(Default)]
 struct News {
     queue: WaitQueue,
     count: AtomicU64,
@@ -65,7 +64,10 @@ struct Ahead {
 #[must_use]
 pub fn standard_files(kernel: &Kernel) -> [Option<Arc<File>>; 3] {
     let [input, output] = [edge::NEWS_STDIN, edge::NEWS_STDOUT].map(|number| {
-        let news: Arc<News> = Arc::default();
+        let news = Arc::new(News {
+            queue: WaitQueue::of_world(),
+            count: AtomicU64::new(0),
+        });
         let owner: Arc<dyn EdgeOwner> = news.clone();
         edges::register(number, &owner);
         news

@@ -11,7 +11,7 @@ use crate::host::{self, Wake};
 use crate::task::Task;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Somebody who wants to hear of every change of an object: an epoll set, a poll call, a signalfd.
 pub trait Observer: Send + Sync {
@@ -46,6 +46,8 @@ pub struct WaitQueue {
     sleepers: AtomicU32,
     observer_count: AtomicU32,
     observers: SpinLock<Vec<Weak<dyn Observer>>>,
+    /// Whether the object may change by what the world does: only who sleeps for that should serve the machine's edges.
+    of_world: AtomicBool,
 }
 
 impl core::fmt::Debug for WaitQueue {
@@ -57,15 +59,46 @@ impl core::fmt::Debug for WaitQueue {
 }
 
 impl WaitQueue {
-    /// A queue with nobody in it.
+    /// A queue with nobody in it, of an object that changes by what threads of the machine do.
     #[must_use]
     pub const fn new() -> WaitQueue {
+        WaitQueue::with(false)
+    }
+
+    /// A queue of an object that may change by what the world does.
+    #[must_use]
+    pub const fn of_world() -> WaitQueue {
+        WaitQueue::with(true)
+    }
+
+    const fn with(of_world: bool) -> WaitQueue {
         WaitQueue {
             sequence: AtomicU32::new(0),
             sleepers: AtomicU32::new(0),
             observer_count: AtomicU32::new(0),
             observers: SpinLock::new(Vec::new()),
+            of_world: AtomicBool::new(of_world),
         }
+    }
+
+    /// The object has got an edge to the world.
+    pub fn joins_world(&self) {
+        self.of_world.store(true, Ordering::Relaxed);
+    }
+
+    /// Sleeps while the sequence is `seen`, and serves the news that came meanwhile.
+    fn sleep(&self, seen: u32, deadline_ns: u64) -> Wake {
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        let wake = if self.sequence.load(Ordering::SeqCst) != seen {
+            Wake::Woken
+        } else if self.of_world.load(Ordering::Relaxed) {
+            host::wait(&self.sequence, seen, deadline_ns)
+        } else {
+            host::wait_for_thread(&self.sequence, seen, deadline_ns)
+        };
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        edges::drain_news();
+        wake
     }
 
     /// The object has changed: wakes all sleepers and tells all observers. Call it after the change, without locks.
@@ -78,7 +111,7 @@ impl WaitQueue {
     pub fn notify_count(&self, count: u32) {
         self.sequence.fetch_add(1, Ordering::SeqCst);
         if self.sleepers.load(Ordering::SeqCst) != 0 {
-            host::wake(&self.sequence, count.min(i32::MAX as u32));
+            edges::wake(&self.sequence, count);
         }
         if self.observer_count.load(Ordering::SeqCst) != 0 {
             self.tell_observers();
@@ -146,15 +179,7 @@ impl WaitQueue {
             if task.interrupted() {
                 return Err(WaitError::Interrupted);
             }
-            self.sleepers.fetch_add(1, Ordering::SeqCst);
-            let wake = if self.sequence.load(Ordering::SeqCst) == seen {
-                host::wait(&self.sequence, seen, deadline_ns, true)
-            } else {
-                Wake::Woken
-            };
-            self.sleepers.fetch_sub(1, Ordering::SeqCst);
-            edges::drain_news();
-            match wake {
+            match self.sleep(seen, deadline_ns) {
                 Wake::Woken => {}
                 Wake::TimedOut => return test().ok_or(WaitError::TimedOut),
                 Wake::Kicked => task.acknowledge_kick(),
@@ -180,35 +205,11 @@ impl WaitQueue {
             if task.ending.load(Ordering::SeqCst) {
                 return Err(WaitError::Interrupted);
             }
-            self.sleepers.fetch_add(1, Ordering::SeqCst);
-            let wake = if self.sequence.load(Ordering::SeqCst) == seen {
-                host::wait(&self.sequence, seen, deadline_ns, true)
-            } else {
-                Wake::Woken
-            };
-            self.sleepers.fetch_sub(1, Ordering::SeqCst);
-            edges::drain_news();
-            match wake {
+            match self.sleep(seen, deadline_ns) {
                 Wake::Woken => {}
                 Wake::TimedOut => return test().ok_or(WaitError::TimedOut),
                 Wake::Kicked => task.acknowledge_kick(),
             }
-        }
-    }
-
-    /// Like [`WaitQueue::wait_until`] without an end: for waits that no signal may break.
-    pub fn wait_uninterruptible<T>(&self, mut test: impl FnMut() -> Option<T>) -> T {
-        loop {
-            let seen = self.sequence.load(Ordering::SeqCst);
-            if let Some(value) = test() {
-                return value;
-            }
-            self.sleepers.fetch_add(1, Ordering::SeqCst);
-            if self.sequence.load(Ordering::SeqCst) == seen {
-                host::wait(&self.sequence, seen, 0, false);
-            }
-            self.sleepers.fetch_sub(1, Ordering::SeqCst);
-            edges::drain_news();
         }
     }
 }

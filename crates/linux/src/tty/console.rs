@@ -78,6 +78,7 @@ impl Console {
     pub fn new(kernel: &'static Kernel) -> Arc<Console> {
         let line = Arc::new(HostLine::default());
         let terminal = Terminal::new(kernel, RDEV, line.clone());
+        terminal.queue.joins_world();
         let console = Arc::new(Console { terminal, line });
         console.resized();
         let owner: Arc<dyn EdgeOwner> = console.clone();

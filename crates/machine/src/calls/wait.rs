@@ -4,6 +4,7 @@ use super::{Arguments, Caller};
 use crate::edges::pump::{self, Pumped};
 use crate::monitor::Monitor;
 use crate::sleep::{self, Woken};
+use crate::vcpus::Sleep;
 use cormus_hypercall::{Call, WAIT_PLAIN, WAIT_UNINTERRUPTIBLE};
 use cormus_linux_abi::{Errno, SysResult};
 use std::sync::atomic::Ordering;
@@ -75,9 +76,13 @@ fn wait(
             Pumped::Deadline => return Err(Errno::ETIMEDOUT),
         }
     }
-    monitor.vcpus.set_sleeping(caller.index, true);
+    let sleep = match flags & WAIT_PLAIN {
+        0 => Sleep::ForWorld,
+        _ => Sleep::ForThread,
+    };
+    monitor.vcpus.set_sleep(caller.index, sleep);
     let woken = sleep::wait(word, expected, (kicked, 0), deadline);
-    monitor.vcpus.set_sleeping(caller.index, false);
+    monitor.vcpus.set_sleep(caller.index, Sleep::Awake);
     if kicked.load(Ordering::SeqCst) != 0 {
         return Err(Errno::EINTR);
     }

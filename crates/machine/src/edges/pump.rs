@@ -5,9 +5,10 @@
 //! word, and whoever wakes that word, or kicks the vCPU, rings the bell.
 //!
 //! While no vCPU sleeps, or those that do sleep on words alone, the I/O thread serves the edges. It
-//! looks once a millisecond as long as vCPUs serve them too, does nothing then, and acts only if none
-//! did since its last look: then it tells one vCPU that there is news. While a vCPU is the pump and
-//! nothing happens, it sleeps for good, and the pump wakes it on leaving.
+//! looks every millisecond or, while vCPUs serve them often, every fourth, does nothing then, and acts
+//! only if none did since its last look: then it wakes a vCPU that may wait for the news. Where none
+//! sleeps for the world, the news are left for a vCPU that runs, which is kicked if it does not come.
+//! While a vCPU is the pump and nothing happens, it sleeps for good, and the pump wakes it on leaving.
 
 use super::EVENT_COUNT;
 use crate::monitor::Monitor;
@@ -18,6 +19,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// How long the I/O thread lets data lie while vCPUs run.
 const TICK_NS: u64 = 1_000_000;
+/// The same while vCPUs serve the edges at least [`BUSY_TIMES`] a tick: to look is to take a processor from them for nothing.
+const BUSY_TICK_NS: u64 = 4_000_000;
+/// A sleep of a vCPU counts twice: it sends before, and receives.
+const BUSY_TIMES: u32 = 4;
 /// The same while nothing has happened for [`CALM_TICKS`].
 const CALM_TICK_NS: u64 = 10_000_000;
 /// Ticks without any event after which a machine is calm.
@@ -173,25 +178,27 @@ fn io_thread(monitor: &Monitor) {
     let edges = &monitor.edges;
     let pump = &edges.pump;
     let (mut seen, mut calm) = (pump.served.load(Ordering::Relaxed), 0_u32);
+    // Whether the last look left news that nobody was waiting for.
+    let mut left = false;
     while !monitor.stopping() {
         let served = pump.served.load(Ordering::Relaxed);
-        calm = if served == seen {
+        let times = served.wrapping_sub(seen);
+        seen = served;
+        calm = if times == 0 {
             calm.saturating_add(1)
         } else {
             0
         };
-        let idle = served == seen;
-        seen = served;
-        let tick = if calm > CALM_TICKS {
-            CALM_TICK_NS
-        } else {
-            TICK_NS
+        let tick = match times {
+            0 if calm > CALM_TICKS => CALM_TICK_NS,
+            0..BUSY_TIMES => TICK_NS,
+            _ => BUSY_TICK_NS,
         };
         if pump.current().is_some() || !edges.is_active() {
             rest(monitor, (calm <= CALM_TICKS).then_some(tick));
             continue;
         }
-        if !idle {
+        if times != 0 {
             rest(monitor, Some(tick));
             continue;
         }
@@ -199,7 +206,9 @@ fn io_thread(monitor: &Monitor) {
         let (news, _) = wait_and_serve(monitor, Some(tick));
         if news || flushed || monitor.requests.has_news(&monitor.region) {
             calm = 0;
-            monitor.serve_news();
+            left = !monitor.serve_edge_news(left);
+        } else {
+            left = false;
         }
     }
 }

@@ -20,7 +20,7 @@ pub use item::Membership;
 use crate::fs::{Events, File, FileOps, Inode};
 use crate::sync::{Mutex, Observer, SpinLock, WaitError, WaitQueue};
 use crate::task::Task;
-use crate::{Errno, SysResult};
+use crate::{Errno, SysResult, edges};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
@@ -74,8 +74,8 @@ impl Epoll {
             node,
             items: SpinLock::new(BTreeMap::new()),
             ready: SpinLock::new(VecDeque::new()),
-            waiters: WaitQueue::new(),
-            watchers: WaitQueue::new(),
+            waiters: WaitQueue::of_world(),
+            watchers: WaitQueue::of_world(),
             outer: SpinLock::new(Vec::new()),
         })
     }
@@ -233,6 +233,8 @@ impl Epoll {
     /// Waits for events; between one and `max` reports, or none when `deadline_ns` (`None`: at once) passes.
     fn wait(&self, task: &Task, max: usize, deadline_ns: Option<u64>) -> SysResult<Vec<Report>> {
         let Some(deadline) = deadline_ns else {
+            // Who never sleeps learns of the world here.
+            edges::drain_news();
             return Ok(self.collect(max).unwrap_or_default());
         };
         match self

@@ -11,7 +11,7 @@ use crate::ipc::epoll::Epoll;
 use crate::sync::{Observer, WaitError, WaitQueue};
 use crate::syscall::{Entry, full};
 use crate::task::Task;
-use crate::{Errno, SysResult};
+use crate::{Errno, SysResult, edges};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cormus_linux_abi::raw::general as nr;
@@ -114,6 +114,8 @@ impl Drop for Listening {
 /// # Errors
 /// `ERESTARTNOHAND` when a signal is to be taken.
 fn wait_ready(task: &Task, watches: &mut [Watch], patience: Patience) -> SysResult<usize> {
+    // Who never sleeps learns of the world here.
+    edges::drain_news();
     if let Some(count) = look(watches) {
         return Ok(count);
     }
@@ -129,7 +131,7 @@ fn wait_ready(task: &Task, watches: &mut [Watch], patience: Patience) -> SysResu
     };
     let waited = waited.unwrap_or_else(|| {
         let listener = Arc::new(Listener {
-            queue: WaitQueue::new(),
+            queue: WaitQueue::of_world(),
         });
         let _listening = Listening::new(watches, listener.clone());
         listener.queue.wait_until(task, deadline, || look(watches))

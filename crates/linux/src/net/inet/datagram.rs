@@ -96,6 +96,7 @@ impl DatagramEdge {
         peer: Option<InetAddress>,
         alias: Option<InetAddress>,
     ) -> Arc<DatagramEdge> {
+        arrivals.inbox.queue.joins_world();
         let edge = Arc::new(DatagramEdge {
             number,
             block,
