@@ -160,6 +160,45 @@ impl Frozen {
         (u64::from(number) + 1) * WINDOW_SIZE + address
     }
 
+    /// The space of a place, 0 for the region and `n + 1` for window `n`, and its address there.
+    #[must_use]
+    pub fn space(place: u64) -> (u32, u64) {
+        ((place / WINDOW_SIZE) as u32, place % WINDOW_SIZE)
+    }
+
+    /// The place of `len` bytes at an address of a space, if it has them.
+    #[must_use]
+    pub fn place_in(space: u32, address: u64, len: u64) -> Option<u64> {
+        let end = address.checked_add(len)?;
+        (space <= crate::WINDOW_COUNT_MAX && end <= WINDOW_SIZE)
+            .then(|| u64::from(space) * WINDOW_SIZE + address)
+    }
+
+    /// What is no hole, in ascending order.
+    #[must_use]
+    pub fn extents(&self) -> Extents<'_> {
+        Extents {
+            frozen: self,
+            place: 0,
+        }
+    }
+
+    /// Reads at a place.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn read(&self, place: u64, bytes: &mut [u8]) -> SysResult<()> {
+        self.file.read_exact_at(bytes, place).map_err(host)
+    }
+
+    /// Writes at a place, before it is sealed.
+    ///
+    /// # Errors
+    /// The host's, such as `ENOMEM` and `EPERM`.
+    pub fn write(&self, place: u64, bytes: &[u8]) -> SysResult<()> {
+        self.file.write_all_at(bytes, place).map_err(host)
+    }
+
     /// Copies pages of this process, readable by it or not, to a place.
     pub(crate) fn put(&self, place: u64, from: u64, len: u64) -> SysResult<()> {
         let mut done = 0;
@@ -188,6 +227,34 @@ impl Frozen {
     /// The reverse of [`Frozen::copy_from`].
     pub(crate) fn copy_to(&self, to: BorrowedFd<'_>, end: u64) -> SysResult<()> {
         copy_data(self.fd(), to, end)
+    }
+}
+
+/// Goes through what is no hole.
+#[derive(Debug)]
+pub struct Extents<'a> {
+    frozen: &'a Frozen,
+    place: u64,
+}
+
+impl Extents<'_> {
+    /// The next place and how many bytes of one space follow it, at most `len_max`.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn next(&mut self, len_max: u64) -> Option<SysResult<(u64, u64)>> {
+        match sys::next_data(self.frozen.fd(), self.place, SIZE).transpose()? {
+            Err(error) => {
+                self.place = SIZE;
+                Some(Err(error))
+            }
+            Ok((start, stop)) => {
+                let space_end = (start / WINDOW_SIZE + 1) * WINDOW_SIZE;
+                let end = stop.min(space_end).min(start.saturating_add(len_max));
+                self.place = end;
+                Some(Ok((start, end - start)))
+            }
+        }
     }
 }
 

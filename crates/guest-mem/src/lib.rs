@@ -26,7 +26,9 @@ mod vma;
 mod window;
 
 pub use copier::Copier;
-pub use frozen::{Frozen, FrozenBacking, FrozenMapping, FrozenWindow, MappedFile, WindowsAtRest};
+pub use frozen::{
+    Extents, Frozen, FrozenBacking, FrozenMapping, FrozenWindow, MappedFile, WindowsAtRest,
+};
 pub use mapping::{Backing, Mapping};
 pub use memory::Memory;
 pub use physical::{MemorySlots, NoSlots, Physical};

@@ -43,9 +43,10 @@ mod watch;
 
 pub use config::{Config, Outbound, Publish, RootConfig, TraceTarget, Transport};
 pub use cormus_kvm::{Kind, Kvm, OpenError};
+pub use cormus_store as store;
 pub use end::{End, StartError};
 pub use harness::{Answer, Harness};
-pub use image::{CaptureError, Image, ImageError};
+pub use image::{CaptureError, Image, ImageError, LoadError, SaveError};
 pub use machine::Machine;
 pub use pool::{Pool, PoolError, PoolLimits};
 pub use remote::Remote;

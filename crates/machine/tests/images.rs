@@ -1,5 +1,6 @@
 //! Images of machines that run, and machines made from them. Programs tell through a directory that they share with the test.
 
+use cormus_machine::store::{SnapshotName, Store};
 use cormus_machine::{Config, End, Image, Machine, Publish, RootConfig, Transport};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -352,4 +353,34 @@ fn a_machine_for_each_connection() {
         assert_eq!(start, format!("1 /{round}"));
         assert!(random.insert(drawn.to_owned()), "{drawn} was drawn twice");
     }
+}
+
+#[test]
+fn snapshots_on_disk() {
+    let expected =
+        "[[0, 2, 4, 6], b'kept', b'in the pipe', 400, 2, [0, 0], b'loopback', 'in the layer']";
+    let shared = Shared::new("disk");
+    let directory = Shared::new("disk-store");
+    let store = Store::open(&directory.0.join("store")).unwrap();
+    let name = |text| SnapshotName::new(text).unwrap();
+    let first = {
+        let image = image_of(&["python3", "-c", PROCESSES], &shared);
+        image
+            .save(&store, &name("first"), None, Default::default())
+            .unwrap()
+    };
+    let snapshot = store.find("first").unwrap();
+    let image = Image::load(&snapshot).unwrap();
+    check_clones(&image, &shared, expected);
+    // The same memory again is stored already.
+    let second = image
+        .save(&store, &name("second"), Some(snapshot), Default::default())
+        .unwrap();
+    assert_eq!(second.memory_bytes, first.memory_bytes);
+    assert!(
+        second.written_bytes < first.written_bytes / 20,
+        "{} of {} bytes were written again",
+        second.written_bytes,
+        first.written_bytes
+    );
 }

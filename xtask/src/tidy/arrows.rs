@@ -31,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "cormus-kvm",
             "cormus-linux-abi",
             "cormus-personality-image",
+            "cormus-store",
         ],
     ),
     (

@@ -8,12 +8,14 @@
 //! pages are read, so that both are of one instant.
 
 mod capture;
+mod disk;
 mod restore;
 mod state;
 
 use crate::config::Config;
 use cormus_guest_mem::Frozen;
 use cormus_linux_abi::Errno;
+pub use disk::{LoadError, SaveError};
 use state::State;
 pub(crate) use state::{
     FrozenAlarm, FrozenEdge, FrozenEdges, FrozenFile, FrozenFiles, FrozenRequests,

@@ -8,7 +8,7 @@ use cormus_kvm::Processor;
 use serde::{Deserialize, Serialize};
 
 /// Version of the structures below; another one is refused.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 /// Most bytes of a state: registers of every vCPU, and a mapping table far beyond what a host process may have.
 const LEN_MAX: usize = 64 << 20;
 
