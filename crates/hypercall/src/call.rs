@@ -141,6 +141,11 @@ calls! {
     /// Opens, reads and closes a directory: records as of `DirRead` into `buffer`, at most 64 KiB. Bytes filled; bit 32 is set if
     /// these are all there are.
     DirList = 65("root", "path", "path_len", "buffer", "len"),
+    /// Attributes of an open file, as a `change::Watched` to `watched`; from now on the host's changes of it are told on the
+    /// `change::ChangeBoard`. Where they cannot be, the slot is `NO_SLOT`.
+    FileWatch = 66("handle", "watched"),
+    /// The same for `path` below a root, as `FileLookup`; of a directory changes of its names are told too.
+    NameWatch = 67("root", "path", "path_len", "watched"),
 
     /// Writes to the machine's standard output (1) or error (2). Bytes written; `EAGAIN` when a terminal or pipe is full.
     StreamWrite = 70("stream", "buffer", "len"),

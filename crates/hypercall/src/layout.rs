@@ -31,6 +31,9 @@ pub const CLOCK_OFFSET: u64 = IMAGE_SIZE_MAX;
 /// The [`crate::edge::EdgeBoard`], as an offset into the region.
 pub const BOARD_OFFSET: u64 = CLOCK_OFFSET + 0x1000;
 
+/// The [`crate::change::ChangeBoard`], as an offset into the region.
+pub const CHANGES_OFFSET: u64 = IMAGE_SIZE_MAX + 0x3_0000;
+
 /// The vDSO's ELF image, as an offset into the region; it takes at most [`VDSO_SIZE_MAX`].
 pub const VDSO_OFFSET: u64 = IMAGE_SIZE_MAX + 0x4_0000;
 

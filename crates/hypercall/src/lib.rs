@@ -15,6 +15,7 @@ extern crate alloc;
 pub mod area;
 pub mod boot;
 mod call;
+pub mod change;
 pub mod clock;
 pub mod edge;
 pub mod file;

@@ -6,6 +6,7 @@
 use crate::platform::platform;
 use crate::{Errno, SysResult};
 use core::sync::atomic::{AtomicU32, Ordering};
+use cormus_hypercall::change::Watched;
 use cormus_hypercall::file::{DIR_COMPLETE, FileAttr, FsStat, NameRequest};
 use cormus_hypercall::map::MapRequest;
 use cormus_hypercall::{Call, WAIT_PLAIN, WAIT_UNINTERRUPTIBLE, edge};
@@ -273,6 +274,25 @@ pub fn file_attr(handle: u64) -> SysResult<FileAttr> {
     let mut attr = FileAttr::default();
     call(Call::FileAttr, [handle, address_mut(&mut attr), 0, 0, 0])?;
     Ok(attr)
+}
+
+/// Attributes of an open file, whose changes are told from now on.
+pub fn file_watch(handle: u64) -> SysResult<Watched> {
+    let mut watched = Watched::default();
+    call(
+        Call::FileWatch,
+        [handle, address_mut(&mut watched), 0, 0, 0],
+    )?;
+    Ok(watched)
+}
+
+/// Attributes of a path below a root, whose changes are told from now on.
+pub fn name_watch(root: u32, path: &[u8]) -> SysResult<Watched> {
+    let mut watched = Watched::default();
+    let (root, len) = (u64::from(root), path.len() as u64);
+    let out = address_mut(&mut watched);
+    call(Call::NameWatch, [root, address(path), len, out, 0])?;
+    Ok(watched)
 }
 
 /// Directory records from `cookie` on; bytes filled.

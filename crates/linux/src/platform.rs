@@ -9,6 +9,7 @@
 
 use cormus_hypercall::Call;
 use cormus_hypercall::area::VcpuArea;
+use cormus_hypercall::change::ChangeBoard;
 use cormus_hypercall::clock::ClockPage;
 use cormus_hypercall::edge::EdgeBoard;
 
@@ -48,6 +49,9 @@ pub trait Platform: Sync {
 
     /// The board of edges.
     fn board(&self) -> &'static EdgeBoard;
+
+    /// The board of changes on the host.
+    fn changes(&self) -> &'static ChangeBoard;
 
     /// The time-stamp counter, read after all earlier loads.
     fn tsc(&self) -> u64;

@@ -18,6 +18,7 @@ use crate::Errno;
 use crate::platform::{AtomicOp, Platform, set_platform};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use cormus_hypercall::area::VcpuArea;
+use cormus_hypercall::change::ChangeBoard;
 use cormus_hypercall::clock::ClockPage;
 use cormus_hypercall::edge::EdgeBoard;
 use cormus_hypercall::layout::{HEAP_OFFSET, REGION_BASE};
@@ -43,6 +44,7 @@ struct TestPlatform {
     areas: u64,
     clock: ClockPage,
     board: u64,
+    changes: u64,
     start: Instant,
     region_used: AtomicU64,
     window_used: AtomicU64,
@@ -67,6 +69,7 @@ fn instance() -> &'static TestPlatform {
             // SAFETY: integers and atomics of zero are valid.
             clock: unsafe { core::mem::zeroed() },
             board: zeroes(size_of::<EdgeBoard>()),
+            changes: zeroes(size_of::<ChangeBoard>()),
             start: Instant::now(),
             region_used: AtomicU64::new(0),
             window_used: AtomicU64::new(0x1_0000),
@@ -281,6 +284,11 @@ impl Platform for TestPlatform {
     fn board(&self) -> &'static EdgeBoard {
         // SAFETY: zeroed memory of the type's size and alignment, never freed.
         unsafe { &*(self.board as *const EdgeBoard) }
+    }
+
+    fn changes(&self) -> &'static ChangeBoard {
+        // SAFETY: zeroed memory of the type's size and alignment, never freed.
+        unsafe { &*(self.changes as *const ChangeBoard) }
     }
 
     fn tsc(&self) -> u64 {

@@ -64,7 +64,7 @@ pub(crate) struct Clock {
 }
 
 /// The time-stamp counter.
-fn tsc() -> u64 {
+pub(crate) fn tsc() -> u64 {
     // SAFETY: every x86-64 processor has it, and Linux leaves it enabled.
     unsafe { std::arch::x86_64::_rdtsc() }
 }
@@ -118,6 +118,11 @@ impl Clock {
             ahead_ns,
             generation,
         }
+    }
+
+    /// Ticks of the time-stamp counter in so many nanoseconds, about.
+    pub(crate) fn ticks(&self, ns: u64) -> u64 {
+        ns / 1000 * self.tsc_khz / 1000
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

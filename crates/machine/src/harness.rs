@@ -73,15 +73,17 @@ impl Harness {
         let blob = Blob::built_in();
         blob.load(&region, true).map_err(StartError::Memory)?;
         let threads = Arc::new(NoThreads::default());
+        let files = Files::new(&config.roots)?;
+        let changes = Arc::clone(&files.changes);
         let monitor = Monitor::new(Parts {
             physical,
             tables,
             region,
             blob,
-            files: Files::new(&config.roots)?,
+            files,
             streams: Streams::new(config.stdin, config.terminal),
             clock: Clock::new(TSC_KHZ),
-            edges: Edges::new(config)?,
+            edges: Edges::new(config, changes)?,
             config: config.clone(),
             trace: None,
             threads: Box::new(Arc::clone(&threads)),
@@ -99,7 +101,9 @@ impl Harness {
     #[must_use]
     pub fn call(&self, index: u32, window: u32, number: u64, arguments: [u64; 5]) -> Answer {
         let caller = Caller { index, window };
-        match calls::answer(&self.monitor, caller, number, arguments) {
+        let flow = calls::answer(&self.monitor, caller, number, arguments);
+        self.monitor.files.changes.settle(&self.monitor.region);
+        match flow {
             Flow::Return(value) => Answer::Return(value),
             Flow::Switch(window) => Answer::Switch(window),
             Flow::Leave => Answer::Leave,

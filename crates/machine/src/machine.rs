@@ -69,7 +69,7 @@ impl Machine {
         rustix::process::umask(Mode::empty());
         interrupt::install();
         let files = Files::new(&config.roots)?;
-        let edges = Edges::new(config)?;
+        let edges = Edges::new(config, Arc::clone(&files.changes))?;
         let trace = open_trace(config.trace.as_ref())?;
         let vm = Arc::new(Kvm::open()?.create_vm()?);
         let tsc_khz = vm.tsc_khz()?;

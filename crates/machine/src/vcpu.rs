@@ -127,6 +127,7 @@ impl Runner {
         if monitor.park.is_wanted() && !self.vcpu.in_kernel_mode() {
             return self.stand_still();
         }
+        monitor.files.changes.settle(&monitor.region);
         if !monitor.vcpus.enter_guest(index) {
             self.kicked();
             return Next::Run;

@@ -1,15 +1,17 @@
 //! The hypercall layer with a guest that this test plays; no KVM.
 
 use cormus_hypercall::Call;
+use cormus_hypercall::change::{ChangeBoard, NO_SLOT, SLOT_COUNT, Watched};
 use cormus_hypercall::edge::{BoardRing, EdgeBoard, EdgeControl, RING_SIZE, RingCounters, status};
-use cormus_hypercall::file::FileAttr;
-use cormus_hypercall::layout::{BOARD_OFFSET, HEAP_OFFSET, REGION_BASE};
+use cormus_hypercall::file::{FileAttr, open};
+use cormus_hypercall::layout::{BOARD_OFFSET, CHANGES_OFFSET, HEAP_OFFSET, REGION_BASE};
 use cormus_hypercall::map::{MapRequest, kind};
 use cormus_linux_abi::{Errno, as_bytes};
-use cormus_machine::{Answer, Config, Harness, Publish, Transport};
+use cormus_machine::{Answer, Config, Harness, Publish, RootConfig, Transport};
 use std::io::{Read, Write};
 use std::mem::offset_of;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 const HEAP: u64 = REGION_BASE + HEAP_OFFSET;
@@ -400,4 +402,114 @@ fn the_pump_is_woken() {
         guest.call(Call::VcpuKick, [0; 5]).unwrap();
         assert_eq!(sleeper.join().unwrap(), Err(Errno::EINTR));
     });
+}
+
+/// A directory of its own for one test, removed afterwards.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A guest with a writable volume as its only root, on a file system that reports changes wherever the test runs.
+fn with_volume(name: &str) -> (Guest, Scratch) {
+    let path = Path::new("/dev/shm").join(format!("cormus-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&path).unwrap();
+    let mut config = Config::new("/x");
+    config.roots = vec![RootConfig {
+        host: path.clone(),
+        mount_point: b"/".to_vec(),
+        writable: true,
+    }];
+    (Guest::new(&config), Scratch(path))
+}
+
+impl Guest {
+    fn text(&self, text: &str) -> (u64, u64) {
+        self.put(HEAP, text.as_bytes());
+        (HEAP, text.len() as u64)
+    }
+
+    fn watched(&self) -> Watched {
+        self.harness.region().read(HEAP + 4096).unwrap()
+    }
+
+    fn watch_name(&self, path: &str) -> Watched {
+        let (address, len) = self.text(path);
+        self.call(Call::NameWatch, [0, address, len, HEAP + 4096, 0])
+            .unwrap();
+        self.watched()
+    }
+
+    fn watch_file(&self, handle: u64) -> Watched {
+        self.call(Call::FileWatch, [handle, HEAP + 4096, 0, 0, 0])
+            .unwrap();
+        self.watched()
+    }
+
+    /// Whether what was watched is as it was, after a call that has nothing to do with it.
+    fn holds(&self, watched: &Watched) -> bool {
+        self.call(Call::ClockSync, [0; 5]).unwrap();
+        let version = offset_of!(ChangeBoard, versions) as u64 + u64::from(watched.slot) * 4;
+        self.word(REGION_BASE + CHANGES_OFFSET + version) == watched.version
+    }
+}
+
+#[test]
+fn changes_of_the_host_are_told() {
+    let (guest, scratch) = with_volume("told");
+    let path = scratch.0.join("file");
+    std::fs::write(&path, "some").unwrap();
+    let (address, len) = guest.text("file");
+    let handle = guest.call(Call::FileOpen, [0, address, len, open::READ, 0]);
+    let handle = handle.unwrap();
+    let (file, names) = (guest.watch_file(handle), guest.watch_name(""));
+    assert_eq!(file.attr.size, 4);
+    assert!(guest.holds(&file) && guest.holds(&names));
+    assert_eq!(guest.watch_name("file"), file, "one slot an inode");
+
+    std::fs::write(&path, "longer").unwrap();
+    assert!(!guest.holds(&file) && guest.holds(&names));
+    let file = guest.watch_file(handle);
+    assert_eq!(file.attr.size, 6);
+    std::fs::remove_file(&path).unwrap();
+    assert!(!guest.holds(&file) && !guest.holds(&names));
+    assert_eq!(guest.watch_file(handle).attr.nlink, 0);
+    // With the last descriptor the inode goes, and its slot is free for another.
+    let file = guest.watch_file(handle);
+    guest.call(Call::FileClose, [handle, 0, 0, 0, 0]).unwrap();
+    assert!(!guest.holds(&file));
+    std::fs::write(&path, "").unwrap();
+    let (names, file) = (guest.watch_name(""), guest.watch_name("file"));
+    assert!(guest.holds(&names) && guest.holds(&file));
+
+    // What is changed again and again without a question is not watched any more.
+    for _ in 0..3 {
+        std::fs::write(&path, "x").unwrap();
+        assert!(!guest.holds(&file));
+    }
+    let last = guest.watch_name("file");
+    assert!(last.slot != NO_SLOT && guest.holds(&last));
+}
+
+/// More files than there are slots: the oldest watch ends, and its answer with it.
+#[test]
+fn slots_are_used_again() {
+    let (guest, scratch) = with_volume("slots");
+    let names: Vec<String> = (0..SLOT_COUNT + 8).map(|index| index.to_string()).collect();
+    for name in &names {
+        std::fs::write(scratch.0.join(name), "").unwrap();
+    }
+    let watched: Vec<Watched> = names.iter().map(|name| guest.watch_name(name)).collect();
+    let holding = watched
+        .iter()
+        .filter(|watched| guest.holds(watched))
+        .count();
+    assert_eq!(holding, SLOT_COUNT);
+    let last = watched.last().unwrap();
+    assert!(guest.holds(last) && (last.slot as usize) < SLOT_COUNT);
+    std::fs::write(scratch.0.join(names.last().unwrap()), "x").unwrap();
+    assert!(!guest.holds(last));
 }

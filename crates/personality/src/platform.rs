@@ -9,10 +9,11 @@ use crate::{entry, fpu, hypercall, user};
 use core::arch::{asm, x86_64};
 use cormus_hypercall::Call;
 use cormus_hypercall::area::VcpuArea;
+use cormus_hypercall::change::ChangeBoard;
 use cormus_hypercall::clock::ClockPage;
 use cormus_hypercall::edge::EdgeBoard;
 use cormus_hypercall::layout::{
-    BOARD_OFFSET, CLOCK_OFFSET, REGION_BASE, VCPU_COUNT_MAX, area_address,
+    BOARD_OFFSET, CHANGES_OFFSET, CLOCK_OFFSET, REGION_BASE, VCPU_COUNT_MAX, area_address,
 };
 use cormus_linux::platform::{AtomicOp, Platform};
 
@@ -58,6 +59,10 @@ impl Platform for Blob {
 
     fn board(&self) -> &'static EdgeBoard {
         at(BOARD_OFFSET)
+    }
+
+    fn changes(&self) -> &'static ChangeBoard {
+        at(CHANGES_OFFSET)
     }
 
     fn tsc(&self) -> u64 {

@@ -4,7 +4,8 @@
 //! `..` and the text of a path come from here. Parents hold their children and children their parent; the circle is broken
 //! when the cache drops a child that nobody else uses, when the name is removed, or at an unmount.
 //!
-//! What a directory holds under a name never changes in place: another object under the name is another dentry.
+//! What a directory holds under a name never changes in place: another object under the name is another dentry. A dentry may be
+//! trusted while its directory's names have the version under which it was entered ([`Inode::names_version`]).
 
 use super::Inode;
 use crate::sync::SpinLock;
@@ -13,7 +14,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Most names that are remembered without being used: about 5 MB with the inodes that they hold.
 const REMEMBERED_COUNT_MAX: usize = 8192;
@@ -39,6 +40,9 @@ pub struct Dentry {
     children: SpinLock<Children>,
     gone: AtomicBool,
     mount_count: AtomicU32,
+    /// Version of the directory's names when it was looked up. A name that the machine made itself has version 0, so directories
+    /// whose names change by themselves too look it up once.
+    version: AtomicU64,
 }
 
 impl core::fmt::Debug for Dentry {
@@ -74,6 +78,7 @@ impl Dentry {
             children: SpinLock::new(Children::default()),
             gone: AtomicBool::new(false),
             mount_count: AtomicU32::new(0),
+            version: AtomicU64::new(0),
         })
     }
 
@@ -134,7 +139,18 @@ impl Dentry {
     pub fn remembered(&self, name: &[u8]) -> Option<Arc<Dentry>> {
         let directory = self.inode.as_ref()?;
         let known = self.children.lock().names.get(name).cloned()?;
-        (directory.cacheable() || known.mount_count() != 0).then_some(known)
+        let holds =
+            known.mount_count() != 0 || known.holds(directory, name, directory.names_version());
+        holds.then_some(known)
+    }
+
+    /// Whether the dentry may be trusted in a directory whose names have this version.
+    fn holds(&self, directory: &Arc<dyn Inode>, name: &[u8], version: Option<u64>) -> bool {
+        version == Some(self.version.load(Ordering::Relaxed))
+            && self
+                .inode
+                .as_ref()
+                .is_none_or(|inode| inode.is_at(directory, name))
     }
 
     /// The dentry of `name` in this directory; it may be an absent one.
@@ -144,12 +160,13 @@ impl Dentry {
     pub fn child(self: &Arc<Self>, name: &[u8], cache: &DentryCache) -> SysResult<Arc<Dentry>> {
         let directory = self.inode.as_ref().ok_or(Errno::ENOENT)?;
         loop {
+            let version = directory.names_version();
             let (known, changes) = {
                 let children = self.children.lock();
                 (children.names.get(name).cloned(), children.changes)
             };
             if let Some(known) = &known
-                && (directory.cacheable() || known.mount_count() != 0)
+                && (known.mount_count() != 0 || known.holds(directory, name, version))
             {
                 return Ok(known.clone());
             }
@@ -161,9 +178,13 @@ impl Dentry {
             if let Some(known) = known
                 && same_object(known.inode.as_ref(), found.as_ref())
             {
+                known.version.store(version.unwrap_or(0), Ordering::Relaxed);
                 return Ok(known);
             }
             if let Some(dentry) = self.remember(name, found, changes) {
+                dentry
+                    .version
+                    .store(version.unwrap_or(0), Ordering::Relaxed);
                 cache.admit(&dentry);
                 return Ok(dentry);
             }

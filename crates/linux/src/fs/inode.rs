@@ -237,8 +237,14 @@ pub trait Inode: Any + Send + Sync {
         Err(Errno::EOPNOTSUPP)
     }
 
-    /// Whether names of this file system may be remembered by the directory cache: false where they come and go by themselves (`/proc`).
-    fn cacheable(&self) -> bool {
+    /// What names that were looked up in this directory may be remembered under: they hold as long as it says the same. `None` where
+    /// they come and go by themselves (`/proc`) and have to be looked up each time.
+    fn names_version(&self) -> Option<u64> {
+        Some(0)
+    }
+
+    /// Whether a remembered name stands for this object as it is now; false where it has to be looked up to be found at that place.
+    fn is_at(&self, _directory: &Arc<dyn Inode>, _name: &[u8]) -> bool {
         true
     }
 

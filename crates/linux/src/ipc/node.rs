@@ -120,8 +120,8 @@ impl Inode for AnonNode {
         Ok((self.file_system, stat))
     }
 
-    fn cacheable(&self) -> bool {
-        false
+    fn names_version(&self) -> Option<u64> {
+        None
     }
 
     fn as_any(&self) -> &dyn Any {

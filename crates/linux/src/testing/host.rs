@@ -1,15 +1,18 @@
 //! The host's files as a test's monitor serves them: trees in memory, one for each root.
 //!
-//! Root 0 has what [`seed`] puts there; root 1 is a writable volume, root 2 one regular file. Tests may change them behind the
+//! Root 0 has what [`seed`] puts there; root 1 is a writable volume, root 2 one regular file, root 3 an empty volume. Tests may change them behind the
 //! personality's back by [`with_root`].
 
 use crate::Errno;
+use core::sync::atomic::Ordering;
 use cormus_hypercall::Call;
+use cormus_hypercall::change::Watched;
 use cormus_hypercall::file::{
     DIR_COMPLETE, DirRecord, FileAttr, FsStat, NameRequest, WalkRecord, name_op, open,
 };
 use cormus_linux_abi::as_bytes;
 use std::borrow::ToOwned;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::string::{String, ToString};
 use std::sync::{Mutex, OnceLock};
@@ -38,6 +41,8 @@ struct Host {
     roots: Vec<Tree>,
     handles: BTreeMap<u64, (usize, u64)>,
     next_handle: u64,
+    /// Inodes whose changes are told, by slot.
+    watched: Vec<(usize, u64)>,
 }
 
 fn host() -> &'static Mutex<Host> {
@@ -54,6 +59,7 @@ fn host() -> &'static Mutex<Host> {
         object.attr.mode = 0o100_644;
         object.bytes = b"one file".to_vec();
         host.roots.push(single);
+        host.roots.push(Tree::new());
         Mutex::new(host)
     })
 }
@@ -93,7 +99,19 @@ fn seed() -> Tree {
 
 /// Looks at or changes a root as somebody on the host would.
 pub(crate) fn with_root<T>(number: usize, act: impl FnOnce(&mut Tree) -> T) -> T {
-    act(&mut host().lock().expect("the host").roots[number])
+    let mut host = host().lock().expect("the host");
+    let result = act(&mut host.roots[number]);
+    host.tell_changes(number);
+    result
+}
+
+std::thread_local! {
+    static CALL_COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Calls on files that this thread has made so far.
+pub(crate) fn call_count() -> u64 {
+    CALL_COUNT.get()
 }
 
 impl Tree {
@@ -248,6 +266,43 @@ fn put<T: cormus_linux_abi::Pod>(address: u64, value: &T) {
 }
 
 impl Host {
+    /// Everything that is watched below a root may have changed.
+    fn tell_changes(&self, root: usize) {
+        let board = crate::platform::platform().changes();
+        for (file, version) in self.watched.iter().zip(&board.versions) {
+            if file.0 == root {
+                version.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// The root below which a call changes something.
+    fn changed_root(&self, call: Call, [a, _, _, flags, _]: [u64; 5]) -> Option<usize> {
+        match call {
+            Call::FileWrite | Call::FileResize => self.handles.get(&a).map(|file| file.0),
+            Call::FileOpen if flags & open::CREATE != 0 => Some(a as usize),
+            // SAFETY: the personality passes the address of a live request.
+            Call::FileName => Some(unsafe { *(a as *const NameRequest) }.root as usize),
+            _ => None,
+        }
+    }
+
+    fn watch(&mut self, root: usize, ino: u64) -> Result<Watched> {
+        let board = crate::platform::platform().changes();
+        board.deadline_tsc.store(u64::MAX, Ordering::SeqCst);
+        board.lifetime_ticks.store(u64::MAX, Ordering::SeqCst);
+        let known = self.watched.iter().position(|file| *file == (root, ino));
+        let slot = known.unwrap_or(self.watched.len());
+        if known.is_none() {
+            self.watched.push((root, ino));
+        }
+        Ok(Watched {
+            attr: self.roots[root].attr(ino)?,
+            slot: slot as u32,
+            version: board.versions[slot].load(Ordering::SeqCst),
+        })
+    }
+
     fn file(&mut self, handle: u64) -> Result<&mut Object> {
         let (root, ino) = *self.handles.get(&handle).ok_or(Errno::EBADF)?;
         self.roots[root].object(ino)
@@ -338,7 +393,16 @@ impl Host {
 
     fn call(&mut self, call: Call, arguments: [u64; 5]) -> Result {
         let [a, b, c, d, e] = arguments;
+        if let Some(root) = self.changed_root(call, arguments) {
+            self.tell_changes(root);
+        }
         match call {
+            Call::NameWatch => {
+                let path = text(own_bytes(b, c));
+                let tree = self.roots.get(a as usize).ok_or(Errno::EBADF)?;
+                let ino = tree.ino(&path)?;
+                put(d, &self.watch(a as usize, ino)?);
+            }
             Call::FileLookup => {
                 let path = text(own_bytes(b, c));
                 let tree = self.roots.get(a as usize).ok_or(Errno::EBADF)?;
@@ -346,6 +410,50 @@ impl Host {
             }
             Call::FileOpen => return self.open(arguments),
             Call::FileClose => drop(self.handles.remove(&a).ok_or(Errno::EBADF)?),
+            Call::DirRead => return self.dir_read(arguments),
+            Call::LinkRead => {
+                let path = text(own_bytes(b, c));
+                let tree = self.roots.get_mut(a as usize).ok_or(Errno::EBADF)?;
+                let ino = tree.ino(&path)?;
+                let target = &tree.object(ino)?.bytes;
+                own_bytes(d, e)[..target.len()].copy_from_slice(target);
+                return Ok(target.len() as u64);
+            }
+            Call::FileWalk => return self.walk(arguments),
+            Call::DirList => {
+                let handle = self.open([a, b, c, open::READ, 0])?;
+                let filled = self.dir_read([handle, 0, d, e, 0]);
+                self.handles.remove(&handle);
+                return Ok(filled? | DIR_COMPLETE);
+            }
+            Call::FileSync => {}
+            Call::FileName => {
+                // SAFETY: the personality passes the address of a live request.
+                let request = unsafe { *(a as *const NameRequest) };
+                let path = text(own_bytes(request.path, request.path_len));
+                let other = own_bytes(request.other, request.other_len).to_vec();
+                let tree = self.roots.get_mut(request.root as usize);
+                return tree.ok_or(Errno::EBADF)?.name(&request, &path, &other);
+            }
+            Call::FsStat => put(
+                b,
+                &FsStat {
+                    block_size: 4096,
+                    blocks: 1000,
+                    ..FsStat::default()
+                },
+            ),
+            _ => return self.open_file_call(call, arguments),
+        }
+        Ok(0)
+    }
+
+    fn open_file_call(&mut self, call: Call, [a, b, c, d, _]: [u64; 5]) -> Result {
+        match call {
+            Call::FileWatch => {
+                let (root, ino) = *self.handles.get(&a).ok_or(Errno::EBADF)?;
+                put(b, &self.watch(root, ino)?);
+            }
             Call::FileRead => {
                 let bytes = &self.file(a)?.bytes;
                 let start = (b as usize).min(bytes.len());
@@ -366,40 +474,7 @@ impl Host {
                 let (root, ino) = *self.handles.get(&a).ok_or(Errno::EBADF)?;
                 put(b, &self.roots[root].attr(ino)?);
             }
-            Call::DirRead => return self.dir_read(arguments),
-            Call::LinkRead => {
-                let path = text(own_bytes(b, c));
-                let tree = self.roots.get_mut(a as usize).ok_or(Errno::EBADF)?;
-                let ino = tree.ino(&path)?;
-                let target = &tree.object(ino)?.bytes;
-                own_bytes(d, e)[..target.len()].copy_from_slice(target);
-                return Ok(target.len() as u64);
-            }
-            Call::FileWalk => return self.walk(arguments),
-            Call::DirList => {
-                let handle = self.open([a, b, c, open::READ, 0])?;
-                let filled = self.dir_read([handle, 0, d, e, 0]);
-                self.handles.remove(&handle);
-                return Ok(filled? | DIR_COMPLETE);
-            }
-            Call::FileSync => {}
             Call::FileResize => self.file(a)?.bytes.resize(b as usize, 0),
-            Call::FileName => {
-                // SAFETY: the personality passes the address of a live request.
-                let request = unsafe { *(a as *const NameRequest) };
-                let path = text(own_bytes(request.path, request.path_len));
-                let other = own_bytes(request.other, request.other_len).to_vec();
-                let tree = self.roots.get_mut(request.root as usize);
-                return tree.ok_or(Errno::EBADF)?.name(&request, &path, &other);
-            }
-            Call::FsStat => put(
-                b,
-                &FsStat {
-                    block_size: 4096,
-                    blocks: 1000,
-                    ..FsStat::default()
-                },
-            ),
             _ => return Err(Errno::ENOSYS),
         }
         Ok(0)
@@ -408,6 +483,7 @@ impl Host {
 
 /// Serves the calls on files; everything else is `ENOSYS`.
 pub(super) fn serve(call: Call, arguments: [u64; 5]) -> u64 {
+    CALL_COUNT.set(CALL_COUNT.get() + 1);
     match host().lock().expect("the host").call(call, arguments) {
         Ok(value) => value,
         Err(error) => error.to_return(),

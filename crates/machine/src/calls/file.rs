@@ -70,8 +70,22 @@ pub(super) fn answer(
             region.write(b, &files.fs_stat(a)?)?;
             Ok(0)
         }
-        _ => Err(Errno::ENOSYS),
+        _ => watch(monitor, call, [a, b, c, d, e]),
     }
+}
+
+fn watch(monitor: &Monitor, call: Call, [a, b, c, d, _]: Arguments) -> SysResult {
+    let (files, region, clock) = (&monitor.files, &monitor.region, &monitor.clock);
+    let (watched, place) = match call {
+        Call::FileWatch => (files.watch_handle(region, clock, a)?, b),
+        Call::NameWatch => {
+            let path = path(monitor, b, c)?;
+            (files.watch_name(region, clock, (a, &path))?, d)
+        }
+        _ => return Err(Errno::ENOSYS),
+    };
+    region.write(place, &watched)?;
+    Ok(0)
 }
 
 fn path(monitor: &Monitor, address: u64, len: u64) -> SysResult<CString> {

@@ -99,6 +99,8 @@ pub(crate) fn answer(
         | Call::FileSeek
         | Call::FsStat
         | Call::FileWalk
+        | Call::FileWatch
+        | Call::NameWatch
         | Call::DirList => file::answer(monitor, caller, call, arguments).into(),
         Call::StreamWrite | Call::StreamRead | Call::StreamInfo | Call::TerminalSize => {
             stream::answer(monitor, caller, call, arguments).into()
@@ -110,12 +112,6 @@ pub(crate) fn answer(
         | Call::EdgeShutdown
         | Call::EdgeFlush
         | Call::EdgeName => edge::answer(monitor, call, arguments).into(),
-        Call::ClockSync
-        | Call::Random
-        | Call::Log
-        | Call::RequestTake
-        | Call::MachineExit
-        | Call::Panic
-        | Call::Trace => other::answer(monitor, call, arguments),
+        _ => other::answer(monitor, call, arguments),
     }
 }

@@ -36,7 +36,8 @@ pub(super) fn answer(monitor: &Monitor, call: Call, [a, b, c, ..]: Arguments) ->
             let text = monitor.text(a, b, LINE_LEN_MAX).unwrap_or_default();
             Flow::Crash(printable(&text))
         }
-        _ => trace(monitor, a, b).into(),
+        Call::Trace => trace(monitor, a, b).into(),
+        _ => Err(Errno::ENOSYS).into(),
     }
 }
 

@@ -2,13 +2,17 @@
 //!
 //! The monitor's own counters live here and are only ever written to the region. What the guest
 //! writes is read once and clamped: a guest that lies about its counters loses its own bytes.
+//!
+//! Before anything from outside becomes visible, the guest is told of all changes of files that came before it.
 
 use super::socket::Piece;
+use crate::files::Changes;
 use cormus_guest_mem::Region;
 use cormus_hypercall::edge::{EDGE_BYTES, EdgeControl, RING_SIZE, RingCounters};
 use cormus_hypercall::layout::{HEAP_OFFSET, REGION_BASE};
 use cormus_linux_abi::{Errno, SysResult};
 use std::mem::offset_of;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Offset of the receive buffer behind the control block; the transmit buffer follows it.
@@ -22,11 +26,17 @@ pub(super) struct Control {
     received: u64,
     /// Bytes sent since the beginning.
     sent: u64,
+    changes: Arc<Changes>,
 }
 
 impl Control {
     /// Checks that a control block, with its rings if it has any, lies in the region's heap.
-    pub(super) fn new(region: &Region, address: u64, rings: bool) -> SysResult<Control> {
+    pub(super) fn new(
+        changes: &Arc<Changes>,
+        region: &Region,
+        address: u64,
+        rings: bool,
+    ) -> SysResult<Control> {
         let len = if rings {
             EDGE_BYTES
         } else {
@@ -40,17 +50,18 @@ impl Control {
             address,
             received: 0,
             sent: 0,
+            changes: Arc::clone(changes),
         })
     }
 
     /// The control block of an edge of a machine at rest, with its counters.
     pub(super) fn thaw(
+        changes: &Arc<Changes>,
         region: &Region,
         address: u64,
-        rings: bool,
         (received, sent): (u64, u64),
     ) -> SysResult<Control> {
-        let mut control = Control::new(region, address, rings)?;
+        let mut control = Control::new(changes, region, address, true)?;
         (control.received, control.sent) = (received, sent);
         Ok(control)
     }
@@ -71,6 +82,7 @@ impl Control {
     }
 
     pub(super) fn set_status(&self, region: &Region, bits: u32) {
+        self.changes.settle(region);
         let status = self.word(region, offset_of!(EdgeControl, status));
         status.fetch_or(bits, Ordering::SeqCst);
     }
@@ -150,6 +162,7 @@ impl Control {
 
     /// Makes `len` received bytes known to the guest.
     pub(super) fn add_received(&mut self, region: &Region, len: u64) {
+        self.changes.settle(region);
         self.received = self.received.wrapping_add(len);
         let ring = offset_of!(EdgeControl, receive);
         let tail = self.counter(region, ring, offset_of!(RingCounters, tail));

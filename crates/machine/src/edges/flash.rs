@@ -82,7 +82,7 @@ impl Edges {
         guest_port: u16,
         control: u64,
     ) -> SysResult {
-        let control = Control::new(region, control, false)?;
+        let control = Control::new(&self.changes, region, control, false)?;
         control.set_status(region, status::ACCEPT);
         let announce = control.announce(region);
         let number = self.table().add(Edge::Listener {

@@ -18,6 +18,7 @@ mod stream;
 
 use crate::config::{Config, Outbound, Transport};
 use crate::end::StartError;
+use crate::files::Changes;
 use crate::requests::Requests;
 use control::Control;
 use cormus_guest_mem::Region;
@@ -96,11 +97,12 @@ pub(crate) struct Edges {
     watched: [AtomicBool; 3],
     flash: Flash,
     pub(crate) pump: pump::Pump,
+    changes: Arc<Changes>,
 }
 
 impl Edges {
     /// Binds the published ports.
-    pub(crate) fn new(config: &Config) -> Result<Edges, StartError> {
+    pub(crate) fn new(config: &Config, changes: Arc<Changes>) -> Result<Edges, StartError> {
         let host = |action| {
             move |error: rustix::io::Errno| StartError::Host {
                 action,
@@ -138,6 +140,7 @@ impl Edges {
             watched: Default::default(),
             flash,
             pump: pump::Pump::default(),
+            changes,
         })
     }
 
@@ -213,7 +216,7 @@ impl Edges {
         }
         let edge = match transport {
             Transport::Tcp => Edge::Listener {
-                control: Control::new(region, control, false)?,
+                control: Control::new(&self.changes, region, control, false)?,
                 published: published.clone(),
                 guest_port: port,
                 handed: VecDeque::new(),
@@ -222,7 +225,7 @@ impl Edges {
             Transport::Udp => Edge::Datagrams(Datagrams::new(
                 Arc::clone(&self.published[first].socket),
                 Some(first),
-                Control::new(region, control, true)?,
+                Control::new(&self.changes, region, control, true)?,
                 region,
             )),
         };
@@ -270,7 +273,7 @@ impl Edges {
         else {
             return Err(Errno::EINVAL);
         };
-        let new = Control::new(region, control, true)?;
+        let new = Control::new(&self.changes, region, control, true)?;
         // Cleared first: a connection that comes now sets it again.
         listening.clear_status(region, status::ACCEPT);
         if self.flash.stops_at(*guest_port) {
@@ -324,7 +327,7 @@ impl Edges {
         if !policy::permits(&self.outbound, to) {
             return Err(Errno::EACCES);
         }
-        let control = Control::new(region, control, true)?;
+        let control = Control::new(&self.changes, region, control, true)?;
         let socket = socket::new(transport, to)?;
         let connected = socket::connect(&socket, to)?;
         let mut table = self.table();

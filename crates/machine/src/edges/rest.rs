@@ -136,7 +136,7 @@ impl Edges {
                     self.watch(socket.as_fd(), number)?;
                 }
                 Edge::Listener {
-                    control: Control::new(region, control, false)?,
+                    control: Control::new(&self.changes, region, control, false)?,
                     published,
                     guest_port,
                     handed: VecDeque::new(),
@@ -150,20 +150,20 @@ impl Edges {
             } => {
                 let published = self.published_as(Transport::Udp, guest_port);
                 let Some(&index) = published.first() else {
-                    return Edges::lost(control, region).map(Some);
+                    return self.lost(control, region).map(Some);
                 };
                 let socket = Arc::clone(&self.published[index].socket);
                 self.watch(socket.as_fd(), number)?;
-                let control = Control::thaw(region, control, true, (received, sent))?;
+                let control = Control::thaw(&self.changes, region, control, (received, sent))?;
                 Edge::Datagrams(Datagrams::new(socket, Some(index), control, region))
             }
-            FrozenEdge::Connection { control } => Edges::lost(control, region)?,
+            FrozenEdge::Connection { control } => self.lost(control, region)?,
         }))
     }
 
     /// A connection that was reset.
-    fn lost(control: u64, region: &Region) -> SysResult<Edge> {
-        let control = Control::new(region, control, true)?;
+    fn lost(&self, control: u64, region: &Region) -> SysResult<Edge> {
+        let control = Control::new(&self.changes, region, control, true)?;
         control.set_error(region, Errno::ECONNRESET);
         control.set_status(region, status::ERROR | status::READ_END | status::WRITE_END);
         control.announce(region);

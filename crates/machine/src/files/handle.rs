@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug)]
 pub(crate) struct Handle {
     fd: OwnedFd,
+    device: u64,
     directory: bool,
     /// Serializes readers of a directory, which share its position.
     reading: Mutex<()>,
@@ -30,14 +31,15 @@ const HOST_RECORDS: usize = 32 << 10;
 
 impl Handle {
     pub(super) fn new(fd: OwnedFd) -> SysResult<Handle> {
-        let mode = rustix::fs::fstat(&fd).map_err(errno)?.st_mode;
-        let directory = match FileType::from_raw_mode(mode) {
+        let stat = rustix::fs::fstat(&fd).map_err(errno)?;
+        let directory = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => true,
             FileType::RegularFile => false,
             _ => return Err(Errno::EACCES),
         };
         Ok(Handle {
             fd,
+            device: stat.st_dev,
             directory,
             reading: Mutex::new(()),
         })
@@ -45,6 +47,11 @@ impl Handle {
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Its device, and whether it is a directory.
+    pub(super) fn what(&self) -> (u64, bool) {
+        (self.device, self.directory)
     }
 
     pub(crate) fn attr(&self) -> SysResult<FileAttr> {

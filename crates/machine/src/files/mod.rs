@@ -6,13 +6,18 @@
 //! then opened for use, so that neither a device nor a FIFO is ever opened. File systems that are
 //! windows into the host's kernel are refused.
 
+mod changes;
 mod handle;
 mod names;
 mod rest;
 mod root;
 
+use crate::clock::Clock;
 use crate::config::RootConfig;
 use crate::end::StartError;
+pub(crate) use changes::Changes;
+use cormus_guest_mem::Region;
+use cormus_hypercall::change::{NO_SLOT, Watched};
 use cormus_hypercall::file::{DirRecord, FileAttr, FsStat, WALK_COUNT_MAX, WalkRecord, open};
 use cormus_linux_abi::{Errno, SysResult, as_bytes, as_bytes_mut};
 pub(crate) use handle::{File, Handle};
@@ -41,6 +46,7 @@ pub(crate) struct Files {
     handle_count_max: usize,
     /// The directory of this process's own descriptors, through which a place is opened for use.
     descriptors: OwnedFd,
+    pub(crate) changes: Arc<Changes>,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +73,7 @@ impl Files {
             handles: Mutex::default(),
             handle_count_max: raise_file_limit(),
             descriptors,
+            changes: Arc::new(Changes::new()),
         })
     }
 
@@ -94,6 +101,42 @@ impl Files {
     /// Attributes of what `path` names.
     pub(crate) fn lookup(&self, root: u64, path: &CStr) -> SysResult<FileAttr> {
         self.root(root)?.find(path).map(|found| found.attr)
+    }
+
+    /// Attributes of what `path` names, whose changes are told from now on.
+    pub(crate) fn watch_name(
+        &self,
+        region: &Region,
+        clock: &Clock,
+        (root, path): (u64, &CStr),
+    ) -> SysResult<Watched> {
+        let found = self.root(root)?.find(path)?;
+        let directory = match FileType::from_raw_mode(found.attr.mode) {
+            FileType::Directory => true,
+            FileType::RegularFile => false,
+            // The kernel would look through a link, and what a device does is not reported.
+            _ => {
+                return Ok(Watched {
+                    attr: found.attr,
+                    slot: NO_SLOT,
+                    version: 0,
+                });
+            }
+        };
+        let what = (found.attr.dev, directory);
+        self.changes.watch(region, clock, found.fd.as_fd(), what)
+    }
+
+    /// The same for an open file.
+    pub(crate) fn watch_handle(
+        &self,
+        region: &Region,
+        clock: &Clock,
+        handle: u64,
+    ) -> SysResult<Watched> {
+        let handle = self.handle(handle)?;
+        self.changes
+            .watch(region, clock, handle.fd(), handle.what())
     }
 
     /// Target of a symbolic link.

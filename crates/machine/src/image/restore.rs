@@ -52,6 +52,7 @@ fn thaw(monitor: &Arc<Monitor>, image: &Image) -> Result<(), StartError> {
         )
         .map_err(lost("memory"))?;
     monitor.note_heap();
+    monitor.files.changes.begin_anew(&monitor.region);
     let files = monitor.files.thaw(&state.files).map_err(file_error)?;
     let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
     monitor

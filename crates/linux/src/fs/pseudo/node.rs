@@ -145,8 +145,8 @@ impl Inode for Text {
         ))
     }
 
-    fn cacheable(&self) -> bool {
-        false
+    fn names_version(&self) -> Option<u64> {
+        None
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -276,8 +276,8 @@ impl Inode for Link {
         ))
     }
 
-    fn cacheable(&self) -> bool {
-        false
+    fn names_version(&self) -> Option<u64> {
+        None
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -377,8 +377,8 @@ impl Inode for Directory {
         ))
     }
 
-    fn cacheable(&self) -> bool {
-        false
+    fn names_version(&self) -> Option<u64> {
+        None
     }
 
     fn as_any(&self) -> &dyn Any {

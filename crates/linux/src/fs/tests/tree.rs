@@ -5,7 +5,7 @@ use crate::Errno;
 use crate::fs::layer::{Budget, Layer};
 use crate::fs::volume::Volume;
 use crate::fs::{Inode, WalkFlags, walk};
-use crate::testing::host::with_root;
+use crate::testing::host::{call_count, with_root};
 use crate::user;
 use alloc::sync::Arc;
 use cormus_linux_abi::raw::general as nr;
@@ -209,6 +209,76 @@ fn a_volume_is_the_hosts() {
     let single = Volume::open_root(2).expect("a file");
     vfs.mount(b"/etc/single", single, "ext4").expect("a mount");
     assert_eq!(program.read_all("/etc/single"), Ok(b"one file".to_vec()));
+}
+
+#[test]
+fn what_a_volume_shows_is_remembered_until_it_changes() {
+    let program = Program::new();
+    let vfs = &program.task.kernel.vfs;
+    let volume = Volume::open_root(3).expect("a volume");
+    vfs.mount(b"/watched", volume, "ext4").expect("a mount");
+    with_root(3, |root| root.add("d", 0o040_755, b""));
+    with_root(3, |root| root.add("d/file", 0o100_644, b"some"));
+    let size = || {
+        let fd = program.open("/watched/d/file", 0, 0).expect("a file");
+        let size = program.call(nr::__NR_lseek, &[fd, 0, 2]);
+        program.close(fd);
+        size
+    };
+    for _ in 0..4 {
+        check(size(), Ok(4), "size");
+    }
+    let before = call_count();
+    assert_eq!(program.one(nr::__NR_access, "/watched/d/file", 4), Ok(0));
+    assert_eq!(
+        program.one(nr::__NR_access, "/watched/d/other", 4),
+        Err(Errno::ENOENT)
+    );
+    assert_eq!(
+        program.one(nr::__NR_access, "/watched/d/other", 4),
+        Err(Errno::ENOENT)
+    );
+    assert_eq!(
+        call_count() - before,
+        1,
+        "the name that was never asked for"
+    );
+    with_root(3, |root| root.add("d/other", 0o100_644, b""));
+    assert_eq!(program.one(nr::__NR_access, "/watched/d/other", 4), Ok(0));
+    let fd = program.open("/watched/d/file", O_RDWR, 0).expect("a file");
+    check(program.write_at(fd, b"longer", 0), Ok(6), "write");
+    for _ in 0..4 {
+        check(
+            program.call(nr::__NR_lseek, &[fd, 0, 2]),
+            Ok(6),
+            "own write",
+        );
+    }
+    with_root(3, |root| root.add("d/file", 0o100_644, b"replaced"));
+    check(size(), Ok(8), "another file of the name");
+    check(
+        program.call(nr::__NR_lseek, &[fd, 0, 2]),
+        Ok(6),
+        "the old one",
+    );
+    program.close(fd);
+    // A name whose inode was found by another name since is looked up anew.
+    for path in ["/watched/d/file", "/watched/again"] {
+        if path.ends_with("again") {
+            let linked = program.two(nr::__NR_link, "/watched/d/file", path);
+            check(linked, Ok(0), "link");
+        }
+        for _ in 0..4 {
+            assert_eq!(program.one(nr::__NR_access, path, 4), Ok(0), "{path}");
+        }
+    }
+    check(
+        program.one(nr::__NR_unlink, "/watched/again", 0),
+        Ok(0),
+        "unlink",
+    );
+    assert_eq!(program.one(nr::__NR_access, "/watched/d/file", 4), Ok(0));
+    check(size(), Ok(8), "after its other name went");
 }
 
 /// `struct flock` with a type, from the start of the file.

@@ -58,6 +58,10 @@ impl VolumeFile {
             appends,
         })
     }
+
+    fn size(&self) -> SysResult {
+        Ok(self.node.attr_by(&self.handle)?.size)
+    }
 }
 
 impl FileOps for VolumeFile {
@@ -85,7 +89,7 @@ impl FileOps for VolumeFile {
             // Any place will do but one that the host refuses, as it would the end's.
             0
         } else if file.flags().contains(OpenFlags::APPEND) {
-            host::file_attr(self.handle.number)?.size
+            self.size()?
         } else {
             offset
         };
@@ -105,6 +109,7 @@ impl FileOps for VolumeFile {
                 Err(_) => break,
             }
         }
+        self.node.known.changed();
         Ok(done as usize)
     }
 
@@ -114,8 +119,8 @@ impl FileOps for VolumeFile {
 
     fn seek(&self, _file: &File, offset: i64, whence: u32) -> SysResult {
         match whence {
-            SEEK_END => host::file_attr(self.handle.number)?
-                .size
+            SEEK_END => self
+                .size()?
                 .checked_add_signed(offset)
                 .filter(|&at| i64::try_from(at).is_ok())
                 .ok_or(Errno::EINVAL),
@@ -127,7 +132,11 @@ impl FileOps for VolumeFile {
         }
     }
 
-    fn map_object(&self, _file: &File) -> SysResult<Arc<dyn MapObject>> {
+    fn map_object(&self, file: &File) -> SysResult<Arc<dyn MapObject>> {
+        if file.flags().writable() {
+            // Writes through a mapping change the file's times, and nobody tells.
+            self.node.known.give_up();
+        }
         let (dev, ino) = self.node.key();
         Ok(Arc::new(VolumeMapping {
             handle: self.handle.clone(),
@@ -140,10 +149,12 @@ impl FileOps for VolumeFile {
     }
 
     fn allocate(&self, _file: &File, mode: u32, offset: u64, len: u64) -> SysResult<()> {
+        self.node.known.changed();
         host::file_allocate(self.handle.number, u64::from(mode), offset, len)
     }
 
     fn resize(&self, _file: &File, len: u64) -> SysResult<()> {
+        self.node.known.changed();
         host::file_resize(self.handle.number, len)
     }
 

@@ -1,13 +1,18 @@
 //! Volumes: host directories and files that the machine shares with the host.
 //!
-//! Nothing is remembered that the host could change: every look-up and every question for attributes is a hypercall, contents are
-//! read and written in the host's page cache, and mappings show the host's file itself. A [`VolumeNode`] stands for a host
+//! Contents are read and written in the host's page cache, and mappings show the host's file itself. Attributes and names are
+//! remembered only where the monitor tells of every change ([`known`]), and asked for by a hypercall each time elsewhere: on file
+//! systems that others may change without this host's kernel, and for files that are asked for seldom or written here.
+//! So whatever reaches the machine from outside after a change on the host finds the change: a request, input, a signal, an answer of
+//! the monitor. What nothing tells of is seen after a tenth of a second at most: new times of a file that somebody changes through a
+//! mapping, the size under asynchronous writes, access times, another file system mounted there. A [`VolumeNode`] stands for a host
 //! inode, one object for each as long as it is in use, and knows the name by which it was found last; open files keep a
 //! handle, so they outlive their names.
 //!
 //! Lock order: `Volume::nodes` and a node's place are leaves.
 
 mod file;
+mod known;
 mod node;
 
 pub use node::VolumeNode;

@@ -2,6 +2,7 @@
 
 use super::Volume;
 use super::file::{Handle, VolumeFile};
+use super::known::Known;
 use crate::fs::{
     DirEntry, FileOps, Inode, NewNode, NodeKind, OpenFlags, SetAttr, layer::records, special,
 };
@@ -49,6 +50,7 @@ pub struct VolumeNode {
     place: SpinLock<Place>,
     /// The handle that was opened last, by which attributes are had while it is open.
     handle: SpinLock<Weak<Handle>>,
+    pub(super) known: Known,
     fifo: Option<Fifo>,
 }
 
@@ -93,6 +95,7 @@ impl VolumeNode {
             key,
             place: SpinLock::new(place),
             handle: SpinLock::new(Weak::new()),
+            known: Known::default(),
             fifo: (kind == NodeKind::Fifo).then(Fifo::new),
         });
         volume.nodes.lock().insert(key, Arc::downgrade(&node));
@@ -132,6 +135,15 @@ impl VolumeNode {
 
     pub(super) fn set_handle(&self, handle: &Arc<Handle>) {
         *self.handle.lock() = Arc::downgrade(handle);
+    }
+
+    /// Attributes by an open handle.
+    pub(super) fn attr_by(&self, handle: &Handle) -> SysResult<FileAttr> {
+        self.known.ask(
+            || host::file_attr(handle.number),
+            || host::file_watch(handle.number),
+            |_| true,
+        )
     }
 
     /// Path below the volume's root.
@@ -257,8 +269,12 @@ impl Inode for VolumeNode {
     fn attr(&self) -> SysResult<FileAttr> {
         let open = self.handle.lock().upgrade();
         match open {
-            Some(handle) => host::file_attr(handle.number),
-            None => host::file_lookup(self.number(), &self.path()?),
+            Some(handle) => self.attr_by(&handle),
+            None => self.known.ask(
+                || host::file_lookup(self.number(), &self.path()?),
+                || host::name_watch(self.number(), &self.path()?),
+                |attr| (attr.dev, attr.ino) == self.key,
+            ),
         }
     }
 
@@ -450,9 +466,26 @@ impl Inode for VolumeNode {
         Ok(())
     }
 
-    /// The host may change names at any time.
-    fn cacheable(&self) -> bool {
-        false
+    /// The host may change names at any time, which the monitor tells of.
+    fn names_version(&self) -> Option<u64> {
+        if let Some(version) = self.known.names() {
+            return Some(version);
+        }
+        if !self.known.due() {
+            return None;
+        }
+        self.attr().ok()?;
+        self.known.names()
+    }
+
+    /// An inode with several names knows the one by which it was found last.
+    fn is_at(&self, directory: &Arc<dyn Inode>, name: &[u8]) -> bool {
+        match &*self.place.lock() {
+            Place::Name { parent, name: here } => {
+                Arc::as_ptr(parent).cast::<()>() == Arc::as_ptr(directory).cast() && **here == *name
+            }
+            _ => false,
+        }
     }
 
     fn as_any(&self) -> &dyn Any {

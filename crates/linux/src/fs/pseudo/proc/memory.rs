@@ -56,8 +56,8 @@ impl Inode for Memory {
         Ok((PROC_MAGIC, stat))
     }
 
-    fn cacheable(&self) -> bool {
-        false
+    fn names_version(&self) -> Option<u64> {
+        None
     }
 
     fn as_any(&self) -> &dyn Any {
