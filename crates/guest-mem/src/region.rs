@@ -93,18 +93,18 @@ impl Region {
         self.end.load(Ordering::Acquire)
     }
 
-    /// Grows the heap; the offset of the new part.
+    /// Grows the heap, whose end stays at most at the offset `end_max`; the offset of the new part.
     ///
     /// # Errors
-    /// `EINVAL` for a size that is no multiple of 2 MB, `ENOMEM` beyond what a region can hold.
-    pub fn grow(&self, physical: &Physical, tables: &Tables, len: u64) -> SysResult {
+    /// `EINVAL` for a size that is no multiple of 2 MB, `ENOMEM` beyond what the region can hold.
+    pub fn grow(&self, physical: &Physical, tables: &Tables, len: u64, end_max: u64) -> SysResult {
         if len == 0 || !len.is_multiple_of(GROWTH) {
             return Err(Errno::EINVAL);
         }
         let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let start = self.end();
         let end = start.checked_add(len).ok_or(Errno::ENOMEM)?;
-        if end > REGION_SIZE_MAX {
+        if end > end_max.min(REGION_SIZE_MAX) {
             return Err(Errno::ENOMEM);
         }
         let first = FIRST_CHUNKS * CHUNK_SIZE;
@@ -142,7 +142,7 @@ impl Region {
     ) -> SysResult<()> {
         let grown = end.checked_sub(self.end()).ok_or(Errno::EINVAL)?;
         if grown > 0 {
-            self.grow(physical, tables, grown)?;
+            self.grow(physical, tables, grown, REGION_SIZE_MAX)?;
         }
         frozen.copy_to(self.fd(), end)
     }

@@ -126,6 +126,8 @@ pub struct VcpuArea {
     pub syscall_count: AtomicU64,
     /// Hypercalls made from here since the machine began.
     pub hypercall_count: AtomicU64,
+    /// The personality's own: bytes of its objects that were made here, less those that were dropped here, wrapping.
+    pub object_bytes: AtomicU64,
 }
 
 const _: () = {

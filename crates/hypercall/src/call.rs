@@ -98,8 +98,8 @@ calls! {
     /// Makes every running vCPU pass a full memory barrier before the call returns (membarrier(2)).
     Barrier = 32(),
 
-    /// Grows the region's heap by `len` bytes (a multiple of 2 MiB). Offset of the new part, which is zero; `ENOMEM` at the
-    /// region's largest size, and when the heap would be larger than the machine's memory limit.
+    /// Grows the region's heap by `len` bytes (a multiple of 2 MiB). Offset of the new part, which is zero; `ENOMEM`
+    /// beyond `layout::heap_size_max`. What is touched of it counts against the machine's memory limit.
     RegionGrow = 40("len"),
     /// Gives the memory of a range of the region back; it reads as zero afterwards.
     RegionDiscard = 41("region_address", "len"),

@@ -94,6 +94,9 @@ pub struct EdgeBoard {
     pub dirty: BoardRing,
     /// Edges with news: written by the monitor, read by the personality (under a lock of its own).
     pub news: BoardRing,
+    /// Not 0 while the machine holds more memory than it may, and another number each time; the monitor wakes who sleeps on it
+    /// when that is over.
+    pub memory_short: AtomicU32,
 }
 
 /// Number under which a readable standard input is announced on the news list.

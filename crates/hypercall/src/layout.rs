@@ -61,6 +61,25 @@ pub const VCPU_COUNT_MAX: u32 = 896;
 /// Where the personality's heap begins, as an offset into the region; it grows by [`crate::Call::RegionGrow`].
 pub const HEAP_OFFSET: u64 = CHUNK_SIZE;
 
+/// Part of a machine's memory that the chunks of its heap may cost the host.
+const HEAP_COST_PART: u64 = 8;
+
+/// What a chunk costs the host beside its pages: KVM's reverse map, a word for each.
+pub const CHUNK_COST: u64 = CHUNK_SIZE >> 12 << 3;
+
+/// Most that the heap of a machine with so much memory grows to. It may hold shared memory that nobody has touched, and so
+/// be larger than the memory; what is touched is limited elsewhere.
+#[must_use]
+pub const fn heap_size_max(memory_bytes: u64) -> u64 {
+    let chunks = memory_bytes / HEAP_COST_PART / CHUNK_COST;
+    let chunks_max = (REGION_SIZE_MAX - HEAP_OFFSET) / CHUNK_SIZE;
+    if chunks < chunks_max {
+        chunks * CHUNK_SIZE
+    } else {
+        chunks_max * CHUNK_SIZE
+    }
+}
+
 /// Start of the monitor's own structures in every address space; not reachable from CPL3.
 pub const SYSTEM_BASE: u64 = 0x7f00_0000_0000;
 

@@ -66,6 +66,7 @@ pub fn attention(regs: &mut Regs) {
     edges::drain_news();
     let task = current();
     task::leave_if_ending(task);
+    mm::oom::wait_for_memory(task);
     signal::deliver_pending(task, regs);
 }
 

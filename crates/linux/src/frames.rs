@@ -3,14 +3,21 @@
 //! The region grows in blocks of 2 MiB. A block is either handed out whole (runs of 512 frames and more) or split:
 //! then its first frame holds the bitmap of its 511 others. So the allocator needs no memory of its own beyond one
 //! byte a block, and can feed the heap that everything else lives on.
+//!
+//! The heap gets frames as long as the region can grow, which is far beyond the machine's memory: a failed allocation of
+//! an object would be the machine's end. Shortness of memory is seen here instead: whoever takes frames then has to wait on
+//! its way out ([`crate::mm::oom`]), and file contents and buffers are refused once a reserve is used up.
 #![allow(
     unsafe_code,
     reason = "block headers and zeroed frames lie in the region, reached by address"
 )]
 
+use crate::mm::oom;
+use crate::platform::platform;
 use crate::sync::SpinLock;
 use crate::{Errno, SysResult, host};
-use cormus_hypercall::layout::{HEAP_OFFSET, REGION_BASE, REGION_SIZE_MAX};
+use core::sync::atomic::{AtomicU64, Ordering};
+use cormus_hypercall::layout::{HEAP_OFFSET, REGION_BASE, REGION_SIZE_MAX, heap_size_max};
 use cormus_linux_abi::PAGE_SIZE;
 
 /// Bytes of a block.
@@ -27,6 +34,12 @@ const FREE_RESERVE: usize = 4;
 
 /// Runs up to this size are zeroed by hand, which is faster than a hypercall.
 const SPARSE_MIN: usize = 8;
+
+/// Part of the machine's memory that contents and buffers may still take while memory is short, for the calls under way.
+const SHORT_RESERVE_PART: u64 = 32;
+
+/// Memory of the machine in bytes; without a limit until [`set_memory`].
+static MEMORY_BYTES: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// What a block is used for.
 const ABSENT: u8 = 0;
@@ -52,6 +65,8 @@ struct Frames {
     used_frames: u64,
     /// Blocks in state `FREE`.
     free_count: usize,
+    /// When memory became short: which time, and how many frames were in use.
+    short_from: (u32, u64),
 }
 
 static FRAMES: SpinLock<Frames> = SpinLock::new(Frames {
@@ -60,6 +75,7 @@ static FRAMES: SpinLock<Frames> = SpinLock::new(Frames {
     hint: 0,
     used_frames: 0,
     free_count: 0,
+    short_from: (0, 0),
 });
 
 fn block_address(index: usize) -> u64 {
@@ -67,9 +83,7 @@ fn block_address(index: usize) -> u64 {
 }
 
 fn header(index: usize) -> *mut BlockHeader {
-    crate::platform::platform()
-        .region(block_address(index))
-        .cast()
+    platform().region(block_address(index)).cast()
 }
 
 impl Frames {
@@ -159,6 +173,24 @@ impl Frames {
         }
     }
 
+    /// Gives the memory of a block's free frames back to the host.
+    fn discard_unused(&self, index: usize) {
+        match self.blocks[index] {
+            FREE => host::region_discard(block_address(index), BLOCK_SIZE),
+            SPLIT => {
+                // SAFETY: as in `take_split`.
+                let header = unsafe { &*header(index) };
+                let mut start = 0;
+                while let Some((first, len)) = next_free_run(&header.used, start) {
+                    let address = block_address(index) + first as u64 * PAGE_SIZE;
+                    host::region_discard(address, len as u64 * PAGE_SIZE);
+                    start = first + len;
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// With the lock held, since a block that somebody takes meanwhile must not lose its contents.
     fn free_blocks(&mut self, index: usize, count: usize) {
         self.blocks[index..index + count].fill(FREE);
@@ -196,6 +228,14 @@ fn find_run(used: &[u64; BLOCK_FRAMES / 64], count: usize) -> Option<usize> {
     None
 }
 
+/// The free run that begins first at `from` or later: its start and length.
+fn next_free_run(used: &[u64; BLOCK_FRAMES / 64], from: usize) -> Option<(usize, usize)> {
+    let is_free = |bit: &usize| used[bit / 64] >> (bit % 64) & 1 == 0;
+    let start = (from..BLOCK_FRAMES).find(is_free)?;
+    let len = (start..BLOCK_FRAMES).take_while(is_free).count();
+    Some((start, len))
+}
+
 fn set_run(used: &mut [u64; BLOCK_FRAMES / 64], start: usize, count: usize, value: bool) {
     for bit in start..start + count {
         let mask = 1u64 << (bit % 64);
@@ -208,13 +248,60 @@ fn set_run(used: &mut [u64; BLOCK_FRAMES / 64], start: usize, count: usize, valu
     }
 }
 
-/// Allocates `count` contiguous frames with undefined contents; the region address of the first.
-///
-/// # Errors
-/// `ENOMEM` when the machine's memory limit is reached.
-pub fn allocate(count: usize) -> SysResult {
+/// Tells how much memory the machine has.
+pub fn set_memory(bytes: u64) {
+    MEMORY_BYTES.store(bytes, Ordering::Relaxed);
+}
+
+/// Who asks for frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asker {
+    /// The heap, which is refused only when the region is at its end.
+    Heap,
+    /// File contents and buffers.
+    Contents,
+    /// Memory that nobody has touched yet.
+    Untouched,
+}
+
+/// Blocks that `asker` may make the region grow to: the heap can always grow by the machine's memory.
+fn block_limit(asker: Asker) -> usize {
+    let memory = MEMORY_BYTES.load(Ordering::Relaxed);
+    let all = heap_size_max(memory);
+    let limit = match asker {
+        Asker::Heap => all,
+        Asker::Contents | Asker::Untouched => all.saturating_sub(2 * memory.min(all)),
+    };
+    (limit / BLOCK_SIZE) as usize
+}
+
+/// While memory is short, contents and buffers get a reserve, and a thread that is to end gets nothing.
+fn check_shortness(asker: Asker) -> SysResult<()> {
+    let shortness = oom::shortness();
+    if shortness == 0 {
+        return Ok(());
+    }
+    oom::stall_on_the_way_out();
+    if asker != Asker::Contents {
+        return Ok(());
+    }
+    let mut frames = FRAMES.lock();
+    let used = frames.used_frames;
+    if frames.short_from.0 != shortness {
+        frames.short_from = (shortness, used);
+    }
+    let from = frames.short_from.1;
+    let reserve = MEMORY_BYTES.load(Ordering::Relaxed) / SHORT_RESERVE_PART / PAGE_SIZE;
+    if used > from.saturating_add(reserve) || oom::is_ending() {
+        return Err(Errno::ENOMEM);
+    }
+    Ok(())
+}
+
+fn allocate_for(asker: Asker, count: usize) -> SysResult {
     assert!(count > 0, "an empty run of frames");
-    let grow_blocks = count.div_ceil(BLOCK_FRAMES) as u64;
+    check_shortness(asker)?;
+    let grow_blocks = count.div_ceil(BLOCK_FRAMES);
     loop {
         let mut frames = FRAMES.lock();
         let found = if count > SPLIT_RUN_MAX {
@@ -230,42 +317,73 @@ pub fn allocate(count: usize) -> SysResult {
             frames.used_frames += count as u64;
             return Ok(address);
         }
-        // Grow with the lock held: growing waits for nobody, and two threads must not both grow.
-        let offset = host::region_grow(grow_blocks * BLOCK_SIZE)?;
         let first = frames.block_count;
-        if offset != HEAP_OFFSET + first as u64 * BLOCK_SIZE
-            || first + grow_blocks as usize > BLOCK_COUNT_MAX
-        {
+        if first + grow_blocks > block_limit(asker) {
             return Err(Errno::ENOMEM);
         }
-        frames.blocks[first..first + grow_blocks as usize].fill(FREE);
-        frames.block_count += grow_blocks as usize;
-        frames.free_count += grow_blocks as usize;
+        // Grow with the lock held: growing waits for nobody, and two threads must not both grow.
+        let offset = host::region_grow(grow_blocks as u64 * BLOCK_SIZE)?;
+        if offset != block_address(first) - REGION_BASE {
+            return Err(Errno::ENOMEM);
+        }
+        frames.blocks[first..first + grow_blocks].fill(FREE);
+        frames.block_count += grow_blocks;
+        frames.free_count += grow_blocks;
     }
 }
 
-/// Allocates `count` contiguous frames of zeroes.
+/// Allocates `count` contiguous frames with undefined contents for file contents and buffers; the region address of the first.
 ///
 /// # Errors
-/// As [`allocate`].
-pub fn allocate_zeroed(count: usize) -> SysResult {
-    let address = allocate(count)?;
-    let pointer = crate::platform::platform().region(address);
-    // SAFETY: the run was just allocated to us and is inside the grown region.
-    unsafe { pointer.write_bytes(0, count * PAGE_SIZE as usize) };
+/// `ENOMEM` when the machine's memory limit is reached.
+pub fn allocate(count: usize) -> SysResult {
+    let address = allocate_for(Asker::Contents, count)?;
+    count_object_bytes((count as u64 * PAGE_SIZE).cast_signed());
     Ok(address)
 }
 
-/// Allocates `count` contiguous frames that read as zero and take no memory until they are touched.
+/// Allocates frames for the heap, which counts what it gives out itself.
 ///
 /// # Errors
-/// As [`allocate`].
+/// `ENOMEM` when the region cannot grow.
+pub fn allocate_for_heap(count: usize) -> SysResult {
+    allocate_for(Asker::Heap, count)
+}
+
+/// Frees what [`allocate_for_heap`] gave.
+pub fn free_for_heap(address: u64, count: usize) {
+    let mut frames = FRAMES.lock();
+    frames.used_frames -= count as u64;
+    frames.give_back(address, count);
+}
+
+/// Counts bytes of objects that the calling vCPU's thread makes (or drops, if negative), by which the process is found that
+/// has taken most.
+#[inline]
+pub fn count_object_bytes(change: i64) {
+    // Only this vCPU writes the count, so it needs no locked instruction.
+    let bytes = &platform().area().object_bytes;
+    let sum = bytes
+        .load(Ordering::Relaxed)
+        .wrapping_add(change.cast_unsigned());
+    bytes.store(sum, Ordering::Relaxed);
+}
+
+/// Allocates `count` contiguous frames that read as zero and take no memory until they are touched. They count as used memory
+/// where they are mapped and touched.
+///
+/// # Errors
+/// `ENOMEM` when the region cannot grow by so much.
 pub fn allocate_sparse(count: usize) -> SysResult {
+    let address = allocate_for(Asker::Untouched, count)?;
     if count <= SPARSE_MIN {
-        return allocate_zeroed(count);
+        let pointer = platform().region(address);
+        // SAFETY: the run was just allocated to us and is inside the grown region.
+        unsafe { pointer.write_bytes(0, count * PAGE_SIZE as usize) };
+    } else {
+        host::region_discard(address, count as u64 * PAGE_SIZE);
     }
-    let address = allocate(count)?;
-    host::region_discard(address, count as u64 * PAGE_SIZE);
+    FRAMES.lock().used_frames -= count as u64;
     Ok(address)
 }
 
@@ -274,7 +392,7 @@ pub fn free_sparse(address: u64, count: usize) {
     if count > SPARSE_MIN {
         host::region_discard(address, count as u64 * PAGE_SIZE);
     }
-    free(address, count);
+    FRAMES.lock().give_back(address, count);
 }
 
 /// Frees a run or a part of one that [`allocate`] gave (whole runs only beyond 256 frames).
@@ -282,9 +400,22 @@ pub fn free(address: u64, count: usize) {
     if count == 0 {
         return;
     }
-    let mut frames = FRAMES.lock();
-    frames.used_frames -= count as u64;
-    frames.give_back(address, count);
+    count_object_bytes(-(count as u64 * PAGE_SIZE).cast_signed());
+    free_for_heap(address, count);
+}
+
+/// Gives the memory of all free frames back to the host, when memory is short.
+pub fn discard_unused() {
+    let mut index = 0;
+    loop {
+        // Block by block: others want the lock.
+        let frames = FRAMES.lock();
+        if index == frames.block_count {
+            return;
+        }
+        frames.discard_unused(index);
+        index += 1;
+    }
 }
 
 /// Bytes in use.
@@ -306,7 +437,10 @@ mod tests {
         used[1] = 0b1000;
         assert_eq!(find_run(&used, 3), Some(64));
         assert_eq!(find_run(&used, 4), Some(68));
+        assert_eq!(next_free_run(&used, 0), Some((64, 3)));
+        assert_eq!(next_free_run(&used, 67), Some((68, 444)));
         used = [u64::MAX; BLOCK_FRAMES / 64];
         assert_eq!(find_run(&used, 1), None);
+        assert_eq!(next_free_run(&used, 0), None);
     }
 }

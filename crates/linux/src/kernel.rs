@@ -45,6 +45,7 @@ impl Kernel {
     /// # Errors
     /// What setting up the directory tree reports.
     pub fn new(config: BootConfig) -> SysResult<Kernel> {
+        crate::frames::set_memory(config.memory_bytes);
         let vfs = Vfs::new(&config)?;
         Ok(Kernel {
             hostname: SpinLock::new(config.hostname.as_bytes().to_vec()),

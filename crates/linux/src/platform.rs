@@ -103,6 +103,9 @@ pub trait Platform: Sync {
     /// The page that a program whose system calls are rewritten needs at address 0: its region address.
     fn sled_address(&self) -> u64;
 
+    /// Gives memory of the heap that nobody uses back.
+    fn trim_heap(&self);
+
     /// Marks the calling vCPU's area free and leaves; never touches the stack after the mark.
     fn vcpu_exit(&self) -> !;
 }

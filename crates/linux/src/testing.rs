@@ -364,6 +364,9 @@ impl Platform for TestPlatform {
         cormus_hypercall::layout::REGION_BASE
     }
 
+    /// The host's heap looks after itself.
+    fn trim_heap(&self) {}
+
     fn vcpu_exit(&self) -> ! {
         panic!("a test's thread left its vCPU");
     }

@@ -16,10 +16,9 @@ use crate::streams::Streams;
 use crate::vcpus::Vcpus;
 use crate::watch::Watch;
 use cormus_guest_mem::{Physical, Region, Tables, Windows};
-use cormus_hypercall::layout::HEAP_OFFSET;
 use cormus_linux_abi::{Errno, SysResult};
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -56,7 +55,6 @@ pub(crate) struct Monitor {
     pub(crate) threads: Box<dyn MakeThread>,
     pub(crate) watch: Watch,
     pub(crate) quota: Quota,
-    pub(crate) heap_bytes: AtomicU64,
     stopping: AtomicBool,
     end: Mutex<Option<End>>,
 }
@@ -100,7 +98,6 @@ impl Monitor {
             threads: parts.threads,
             watch: Watch::new(parts.memory_bytes),
             quota: parts.quota,
-            heap_bytes: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             end: Mutex::new(None),
         }
@@ -212,12 +209,6 @@ impl Monitor {
         if self.edges.pump.is_vcpu(index) {
             self.edges.ring();
         }
-    }
-
-    /// Counts the heap of a machine that continues an image.
-    pub(crate) fn note_heap(&self) {
-        let bytes = self.region.end().saturating_sub(HEAP_OFFSET);
-        self.heap_bytes.store(bytes, Ordering::SeqCst);
     }
 
     /// Host address of a buffer that the guest named, in the caller's window or in the region. The

@@ -63,12 +63,14 @@ impl Requests {
         }
     }
 
-    /// Adds a request and announces it. A full queue means that the personality takes none; what is new is dropped.
+    /// Adds a request and announces it, unless the same waits already. A full queue means that the personality takes none;
+    /// what is new is dropped.
     pub(crate) fn add(&self, region: &Region, request: Request) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < REQUESTS_MAX {
-            waiting.push_back(request);
+        if waiting.len() >= REQUESTS_MAX || waiting.contains(&request) {
+            return;
         }
+        waiting.push_back(request);
         drop(waiting);
         self.announce(region, NEWS_REQUEST);
     }

@@ -1,15 +1,19 @@
 //! The memory limit.
 //!
 //! A thread compares what the machine holds with its limit, so often that a machine that fills memory
-//! as fast as a host can is noticed in time, and seldom while there is much left. Over the limit the
-//! personality is asked to kill its biggest process; if that does not help within a second, the machine
-//! ends. The thread begins when so much is mapped that the limit could be reached.
+//! as fast as a host can is noticed in time, and seldom while there is much left. Over the limit it sets
+//! a word that makes whoever takes more of the region wait, and asks the personality to free memory, again
+//! and again; if nothing is freed for a second, the machine ends. The thread begins when so much is mapped
+//! that the limit could be reached.
 
 use crate::end::End;
 use crate::monitor::Monitor;
 use crate::sleep;
 use cormus_hypercall::boot::Request;
+use cormus_hypercall::edge::EdgeBoard;
+use cormus_hypercall::layout::{BOARD_OFFSET, CHUNK_COST, HEAP_OFFSET, REGION_BASE};
 use std::fs::File;
+use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -18,12 +22,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 const FILL_RATE: u64 = 8;
 const LOOK_NS_MIN: u64 = 1_000_000;
 const LOOK_NS_MAX: u64 = 250_000_000;
-/// How long the personality may take to free memory.
+/// How long the personality may take to free memory, and how much counts as freed.
 const HELP_NS: u64 = 1_000_000_000;
+const HELP_BYTES: u64 = 1 << 20;
 /// The part of the limit that may be mapped before anybody looks.
 const UNWATCHED_PART: u64 = 4;
-/// What a chunk costs the host beside its pages: KVM's reverse map, a word for each.
-const CHUNK_COST: u64 = 64 << 20 >> 12 << 3;
 
 /// The limit of one machine.
 #[derive(Debug)]
@@ -71,6 +74,12 @@ impl Watch {
         }
     }
 
+    /// Counts the heap of a machine that continues an image, in which memory may have been short.
+    pub(crate) fn continued(&self, monitor: &Arc<Monitor>) {
+        tell_short(monitor, 0);
+        self.mapped(monitor, monitor.region.end().saturating_sub(HEAP_OFFSET));
+    }
+
     /// Ends the thread.
     pub(crate) fn stop(&self) {
         self.ended.store(1, Ordering::SeqCst);
@@ -88,6 +97,13 @@ impl Watch {
     }
 }
 
+/// A time in which the machine is over its limit.
+struct Shortness {
+    /// The least that it held, and when that was seen.
+    least: u64,
+    least_ns: u64,
+}
+
 fn look(monitor: &Arc<Monitor>) {
     let Ok(statm) = File::open("/proc/self/statm") else {
         monitor.finish(End::Failed(
@@ -96,31 +112,51 @@ fn look(monitor: &Arc<Monitor>) {
         return;
     };
     let watch = &monitor.watch;
-    let mut over_since = None;
+    let mut short: Option<Shortness> = None;
+    let mut times = 0u32;
     while !monitor.stopping() {
         let used = used(monitor, &statm);
         if used <= watch.limit {
-            over_since = None;
+            if short.take().is_some() {
+                tell_short(monitor, 0);
+            }
             watch.rest(((watch.limit - used) / FILL_RATE).clamp(LOOK_NS_MIN, LOOK_NS_MAX));
             continue;
         }
         let now = sleep::monotonic_ns();
-        match over_since {
-            None => {
-                over_since = Some(now);
-                monitor.requests.add(&monitor.region, Request::OutOfMemory);
-                monitor.serve_news();
-            }
-            Some(since) if now - since > HELP_NS => {
-                monitor.finish(End::Failed(format!(
-                    "the machine is out of memory: it holds {} MiB of {} MiB",
-                    used >> 20,
-                    watch.limit >> 20
-                )));
-            }
-            Some(_) => {}
+        if short.is_none() {
+            times = times.wrapping_add(1).max(1);
+            tell_short(monitor, times);
         }
+        let state = short.get_or_insert(Shortness {
+            least: used,
+            least_ns: now,
+        });
+        if used + HELP_BYTES <= state.least {
+            (state.least, state.least_ns) = (used, now);
+        }
+        if now - state.least_ns > HELP_NS {
+            monitor.finish(End::Failed(format!(
+                "the machine is out of memory: it holds {} MiB of {} MiB",
+                used >> 20,
+                watch.limit >> 20
+            )));
+        }
+        monitor.requests.add(&monitor.region, Request::OutOfMemory);
+        monitor.serve_news();
         watch.rest(LOOK_NS_MIN);
+    }
+}
+
+/// Sets the word by which the personality knows that memory is short.
+fn tell_short(monitor: &Monitor, value: u32) {
+    let address = REGION_BASE + BOARD_OFFSET + offset_of!(EdgeBoard, memory_short) as u64;
+    // The board lies in the region's first part, which is always there.
+    if let Ok(word) = monitor.region.word(address) {
+        word.store(value, Ordering::SeqCst);
+        if value == 0 {
+            sleep::wake(word, u32::MAX);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "a global allocator hands out raw memory")]
 
 use core::alloc::{GlobalAlloc, Layout};
+use core::sync::atomic::{AtomicU32, Ordering};
 use cormus_linux::frames;
 use cormus_linux::sync::SpinLock;
 use cormus_linux_abi::PAGE_SIZE;
@@ -21,31 +22,50 @@ const GRANULARITY: usize = 256 << 10;
 static HEAP: Heap = Heap(SpinLock::new(const { heap() }));
 
 const fn heap() -> Dlmalloc<Frames> {
-    let mut heap = Dlmalloc::new_with_allocator(Frames);
+    let mut heap = Dlmalloc::new_with_allocator(Frames(AtomicU32::new(0)));
     assert!(heap.set_granularity(GRANULARITY));
     heap
 }
 
 struct Heap(SpinLock<Dlmalloc<Frames>>);
 
+/// Gives what nobody uses back to the frames; the heap itself does so only now and then.
+pub fn trim() {
+    // SAFETY: frees memory that is not given out.
+    unsafe { HEAP.0.lock().trim(0) };
+}
+
+fn count(bytes: usize) {
+    frames::count_object_bytes((bytes as u64).cast_signed());
+}
+
+fn uncount(bytes: usize) {
+    frames::count_object_bytes(-(bytes as u64).cast_signed());
+}
+
 // SAFETY: dlmalloc gives out disjoint blocks of the asked size and alignment, and the lock serializes it.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
         // SAFETY: dlmalloc takes any size and any power of two.
         unsafe { self.0.lock().malloc(layout.size(), layout.align()) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
         // SAFETY: as above.
         unsafe { self.0.lock().calloc(layout.size(), layout.align()) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        uncount(layout.size());
         // SAFETY: the caller passes a block of ours with the layout it was asked with.
         unsafe { self.0.lock().free(block, layout.size(), layout.align()) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size);
+        uncount(layout.size());
         // SAFETY: as above.
         unsafe {
             self.0
@@ -55,8 +75,12 @@ unsafe impl GlobalAlloc for Heap {
     }
 }
 
-/// Where dlmalloc gets its memory.
-struct Frames;
+/// Where dlmalloc gets its memory. Each part gets another number, because dlmalloc joins neighbours of the same number, and
+/// what it has joined it gives back as one, in sizes that no run of frames has; and only when all of it is unused.
+struct Frames(AtomicU32);
+
+/// Numbers of parts; dlmalloc keeps one bit of the word.
+const PART_MASK: u32 = u32::MAX >> 1;
 
 /// Frames for `bytes`, rounded up as the frame allocator would.
 fn frame_count(bytes: usize) -> usize {
@@ -72,8 +96,9 @@ fn frame_count(bytes: usize) -> usize {
 unsafe impl dlmalloc::Allocator for Frames {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let count = frame_count(size);
-        match frames::allocate(count) {
-            Ok(address) => (address as *mut u8, count * PAGE_SIZE as usize, 0),
+        let part = self.0.fetch_add(1, Ordering::Relaxed) & PART_MASK;
+        match frames::allocate_for_heap(count) {
+            Ok(address) => (address as *mut u8, count * PAGE_SIZE as usize, part),
             Err(_) => (core::ptr::null_mut(), 0, 0),
         }
     }
@@ -87,7 +112,7 @@ unsafe impl dlmalloc::Allocator for Frames {
     }
 
     fn free(&self, block: *mut u8, size: usize) -> bool {
-        frames::free(block as u64, frame_count(size));
+        frames::free_for_heap(block as u64, frame_count(size));
         true
     }
 

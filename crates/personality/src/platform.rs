@@ -5,7 +5,7 @@
 )]
 
 use crate::user::Change;
-use crate::{entry, fpu, hypercall, user};
+use crate::{entry, fpu, heap, hypercall, user};
 use core::arch::{asm, x86_64};
 use cormus_hypercall::Call;
 use cormus_hypercall::area::VcpuArea;
@@ -140,6 +140,10 @@ impl Platform for Blob {
 
     fn sled_address(&self) -> u64 {
         entry::sled_address()
+    }
+
+    fn trim_heap(&self) {
+        heap::trim();
     }
 
     fn vcpu_exit(&self) -> ! {

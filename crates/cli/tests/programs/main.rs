@@ -7,6 +7,7 @@ mod background;
 mod coreutils;
 mod flash;
 mod harness;
+mod limits;
 mod network;
 mod nginx;
 mod node;

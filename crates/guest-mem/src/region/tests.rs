@@ -32,12 +32,18 @@ fn ranges() {
     check(area - 8, 8 + 4097, true, false);
     check(HEAP_OFFSET, 1, true, false);
     check(HEAP_OFFSET, 0, true, true);
-    assert_eq!(region.grow(&physical, &tables, 4 << 20), Ok(HEAP_OFFSET));
+    assert_eq!(
+        region.grow(&physical, &tables, 4 << 20, REGION_SIZE_MAX),
+        Ok(HEAP_OFFSET)
+    );
     check(HEAP_OFFSET, 4 << 20, true, true);
     check(HEAP_OFFSET, (4 << 20) + 1, true, false);
-    assert_eq!(region.grow(&physical, &tables, 4096), Err(Errno::EINVAL));
     assert_eq!(
-        region.grow(&physical, &tables, REGION_SIZE_MAX),
+        region.grow(&physical, &tables, 4096, REGION_SIZE_MAX),
+        Err(Errno::EINVAL)
+    );
+    assert_eq!(
+        region.grow(&physical, &tables, REGION_SIZE_MAX, REGION_SIZE_MAX),
         Err(Errno::ENOMEM)
     );
 }
@@ -45,7 +51,10 @@ fn ranges() {
 #[test]
 fn contents() {
     let (physical, tables, region) = region();
-    let start = REGION_BASE + region.grow(&physical, &tables, 2 << 20).unwrap();
+    let start = REGION_BASE
+        + region
+            .grow(&physical, &tables, 2 << 20, REGION_SIZE_MAX)
+            .unwrap();
     region.write(start + 3, &0x1122_3344_u32).unwrap();
     assert_eq!(region.read::<u32>(start + 3), Ok(0x1122_3344));
     assert_eq!(region.word(start + 2).err(), Some(Errno::EINVAL));

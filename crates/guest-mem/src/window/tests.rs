@@ -1,6 +1,7 @@
 use super::*;
 use crate::memory::Memory;
 use crate::physical::NoSlots;
+use cormus_hypercall::layout;
 use cormus_hypercall::layout::REGION_BASE;
 use cormus_hypercall::map::protection::{READ, WRITE};
 
@@ -18,7 +19,10 @@ fn memory() -> Setup {
         tables,
         region,
     } = Memory::new(Arc::new(NoSlots)).unwrap();
-    let buffer = REGION_BASE + region.grow(&physical, &tables, 2 << 20).unwrap();
+    let buffer = REGION_BASE
+        + region
+            .grow(&physical, &tables, 2 << 20, layout::REGION_SIZE_MAX)
+            .unwrap();
     let windows = Windows::new(Arc::clone(&physical), tables);
     Setup {
         region,

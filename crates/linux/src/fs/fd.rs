@@ -14,10 +14,17 @@ struct Slot {
     close_on_exec: bool,
 }
 
+#[derive(Clone, Default)]
+struct Slots {
+    entries: Vec<Option<Slot>>,
+    /// No entry before this one is free.
+    free_from: usize,
+}
+
 /// A descriptor table.
 #[derive(Default)]
 pub struct FdTable {
-    slots: SpinLock<Vec<Option<Slot>>>,
+    slots: SpinLock<Slots>,
 }
 
 impl core::fmt::Debug for FdTable {
@@ -35,6 +42,7 @@ impl FdTable {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
         self.slots
             .lock()
+            .entries
             .get(index)
             .and_then(Option::as_ref)
             .map(|slot| slot.file.clone())
@@ -53,30 +61,34 @@ impl FdTable {
         limit: u32,
     ) -> SysResult<i32> {
         let mut slots = self.slots.lock();
-        let mut index = from as usize;
-        while index < slots.len() && slots[index].is_some() {
+        let known = slots.free_from;
+        let mut index = known.max(from as usize);
+        while index < slots.entries.len() && slots.entries[index].is_some() {
             index += 1;
         }
         if index >= limit as usize {
             return Err(Errno::EMFILE);
         }
-        if index >= slots.len() {
-            slots.resize_with(index + 1, || None);
+        if index >= slots.entries.len() {
+            slots.entries.resize_with(index + 1, || None);
         }
-        slots[index] = Some(Slot {
+        slots.entries[index] = Some(Slot {
             file,
             close_on_exec,
         });
+        if from as usize <= known {
+            slots.free_from = index + 1;
+        }
         Ok(index as i32)
     }
 
     /// Puts a file at a descriptor; what was there comes back, to be closed by the caller.
     pub fn replace(&self, fd: u32, file: Arc<File>, close_on_exec: bool) -> Option<Arc<File>> {
-        let mut slots = self.slots.lock();
-        if fd as usize >= slots.len() {
-            slots.resize_with(fd as usize + 1, || None);
+        let entries = &mut self.slots.lock().entries;
+        if fd as usize >= entries.len() {
+            entries.resize_with(fd as usize + 1, || None);
         }
-        slots[fd as usize]
+        entries[fd as usize]
             .replace(Slot {
                 file,
                 close_on_exec,
@@ -91,11 +103,10 @@ impl FdTable {
     pub fn remove(&self, fd: i32) -> SysResult<Arc<File>> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
         let mut slots = self.slots.lock();
-        slots
-            .get_mut(index)
-            .and_then(Option::take)
-            .map(|slot| slot.file)
-            .ok_or(Errno::EBADF)
+        let slot = slots.entries.get_mut(index).and_then(Option::take);
+        let file = slot.ok_or(Errno::EBADF)?.file;
+        slots.free_from = slots.free_from.min(index);
+        Ok(file)
     }
 
     /// Whether a descriptor closes on execve.
@@ -106,6 +117,7 @@ impl FdTable {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
         self.slots
             .lock()
+            .entries
             .get(index)
             .and_then(Option::as_ref)
             .map(|slot| slot.close_on_exec)
@@ -120,6 +132,7 @@ impl FdTable {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
         let mut slots = self.slots.lock();
         let slot = slots
+            .entries
             .get_mut(index)
             .and_then(Option::as_mut)
             .ok_or(Errno::EBADF)?;
@@ -130,7 +143,10 @@ impl FdTable {
     /// Takes out the descriptors that `choose` picks by number and close-on-exec flag; the caller closes them.
     pub fn take_where(&self, mut choose: impl FnMut(u32, bool) -> bool) -> Vec<Arc<File>> {
         let mut taken = Vec::new();
-        for (index, entry) in self.slots.lock().iter_mut().enumerate() {
+        let mut slots = self.slots.lock();
+        // Some of them are free from now on; the next insertion finds which.
+        slots.free_from = 0;
+        for (index, entry) in slots.entries.iter_mut().enumerate() {
             if entry
                 .as_ref()
                 .is_some_and(|slot| choose(index as u32, slot.close_on_exec))
@@ -145,6 +161,7 @@ impl FdTable {
     pub fn numbers(&self) -> Vec<u32> {
         let slots = self.slots.lock();
         slots
+            .entries
             .iter()
             .enumerate()
             .filter(|(_, slot)| slot.is_some())

@@ -14,7 +14,7 @@ mod limits;
 mod list;
 mod maps;
 mod object;
-mod oom;
+pub mod oom;
 pub mod peek;
 pub mod policy;
 mod remap;
@@ -27,7 +27,6 @@ pub use calls::{CALLS, POPULATE_READ_MAX};
 pub use changes::{object_changed, spaces};
 pub use list::VmaInfo;
 pub use object::MapObject;
-pub use oom::out_of_memory;
 pub use shared::{SharedMemory, ZeroDevice};
 pub use space::{AddressSpace, Layout, NewMap, Place};
 

@@ -52,7 +52,7 @@ fn serve(kernel: &'static Kernel, request: &Request) {
                 console.resized();
             }
         }
-        Request::OutOfMemory => crate::mm::out_of_memory(kernel),
+        Request::OutOfMemory => crate::mm::oom::out_of_memory(kernel),
     }
 }
 

@@ -375,8 +375,12 @@ fn open_pidfd(context: &Context<'_>, child: &Task, request: &Request) -> SysResu
 
 /// Makes process and thread and enters both.
 fn prepare(task: &Arc<Task>, request: &Request, tid: u32) -> SysResult<Arc<Task>> {
+    let objects = task.object_bytes();
     let process = new_process(task, request, tid)?;
     let child = Arc::new(new_task(task, request, process, tid));
+    if request.flags & THREAD == 0 {
+        task.give_objects(objects, &child.process);
+    }
     task.kernel.tasks.insert_task(&child);
     child.process.add_thread(&child).inspect_err(|_| {
         task.kernel.tasks.remove_task(tid);

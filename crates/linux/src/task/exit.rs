@@ -65,6 +65,9 @@ fn end_thread(task: &Arc<Task>) {
         .fetch_add(task.cpu_time_ns(), Ordering::Relaxed);
     close_files(task);
     let status = final_status(task);
+    process
+        .object_bytes
+        .fetch_add(task.object_bytes(), Ordering::Relaxed);
     let left = process.remove_thread(task);
     let upheld = if left == 0 {
         upheld_groups(process)

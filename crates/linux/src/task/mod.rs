@@ -55,6 +55,8 @@ pub struct Task {
     pub process: Arc<Process>,
     /// The vCPU that runs it.
     pub vcpu: AtomicU32,
+    /// What its vCPU had counted of objects when the thread began there, wrapping; `None` before.
+    object_start: SpinLock<Option<u64>>,
     /// Blocked and pending signals, alternate stack.
     pub signals: TaskSignals,
     /// Root, working directory, umask; shared by CLONE_FS.
@@ -171,6 +173,32 @@ impl Task {
     /// CPU time since the thread began.
     pub fn cpu_time_ns(&self) -> u64 {
         crate::host::cpu_time(self.vcpu.load(Ordering::Relaxed))
+    }
+
+    /// Bytes of objects that it made, less those that it dropped, wrapping.
+    fn object_bytes(&self) -> u64 {
+        let start = *self.object_start.lock();
+        start.map_or(0, |start| {
+            let area = platform().area_of(self.vcpu.load(Ordering::SeqCst));
+            area.object_bytes
+                .load(Ordering::Relaxed)
+                .wrapping_sub(start)
+        })
+    }
+
+    /// Begins to count the objects that it makes on its vCPU, which stands still or is the calling one.
+    fn count_objects(&self) {
+        let area = platform().area_of(self.vcpu.load(Ordering::SeqCst));
+        *self.object_start.lock() = Some(area.object_bytes.load(Ordering::Relaxed));
+    }
+
+    /// Moves what the calling thread has counted since it had counted `before` to a process that it has made.
+    fn give_objects(&self, before: u64, child: &Process) {
+        let made = self.object_bytes().wrapping_sub(before);
+        child.object_bytes.fetch_add(made, Ordering::Relaxed);
+        if let Some(start) = &mut *self.object_start.lock() {
+            *start = start.wrapping_add(made);
+        }
     }
 
     /// Takes over what a thread inherits of how its maker is scheduled and may act.

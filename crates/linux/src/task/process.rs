@@ -90,6 +90,8 @@ pub struct Process {
     pub personality: AtomicU32,
     /// Resource limits.
     pub limits: SpinLock<Limits>,
+    /// Bytes of the machine's objects that it made, less those that it dropped, wrapping; without its living threads' part.
+    pub(super) object_bytes: AtomicU64,
     /// CPU time.
     pub usage: Usage,
     /// Interval timers and POSIX timers.
@@ -140,6 +142,7 @@ impl Process {
             no_huge_pages: AtomicBool::new(false),
             personality: AtomicU32::new(0),
             limits: SpinLock::new(limits),
+            object_bytes: AtomicU64::new(0),
             usage: Usage::default(),
             timers: ProcessTimers::default(),
             last_uid: AtomicU32::new(0),
@@ -300,6 +303,20 @@ impl Process {
         } else {
             'S'
         }
+    }
+
+    /// Bytes of the machine's objects (files, pipes, contents, …) that it has made and that are there still. What one process
+    /// makes and another drops is counted wrongly for both, so this is for comparisons.
+    pub fn object_bytes(&self) -> u64 {
+        let living = self
+            .threads()
+            .iter()
+            .fold(0u64, |sum, thread| sum.wrapping_add(thread.object_bytes()));
+        let bytes = self
+            .object_bytes
+            .load(Ordering::Relaxed)
+            .wrapping_add(living);
+        u64::try_from(bytes.cast_signed()).unwrap_or(0)
     }
 
     /// Resident memory in bytes, 0 for a zombie.

@@ -72,6 +72,7 @@ pub(crate) fn new_task(parts: Parts) -> Task {
         kernel: parts.process.kernel,
         process: parts.process,
         vcpu: AtomicU32::new(0),
+        object_start: SpinLock::new(None),
         signals: TaskSignals::default(),
         fs: SpinLock::new(parts.fs),
         files: SpinLock::new(parts.files),
@@ -134,6 +135,7 @@ fn set_area_task(index: u32, word: u64) {
 /// What the monitor reports; the area is free again then.
 pub(super) fn run(index: u32, task: &Arc<Task>, regs: &Regs, window: u32) -> SysResult<()> {
     task.vcpu.store(index, Ordering::SeqCst);
+    task.count_objects();
     let start = area_address(index);
     let area: *mut VcpuArea = platform().region(start).cast();
     let word = attach(task.clone());
@@ -204,6 +206,7 @@ pub fn first(
     area.state.store(state::CLAIMED, Ordering::SeqCst);
     let index = area.index;
     task.vcpu.store(index, Ordering::SeqCst);
+    task.count_objects();
     // The monitor started this vCPU by itself, so nobody has claimed its area.
     let area = platform().area();
     area.state.store(state::CLAIMED, Ordering::SeqCst);

@@ -4,10 +4,10 @@ use super::{Arguments, Caller};
 use crate::monitor::Monitor;
 use cormus_guest_mem::{Backing, Mapping, Window};
 use cormus_hypercall::Call;
+use cormus_hypercall::layout::{HEAP_OFFSET, heap_size_max};
 use cormus_hypercall::map::{MapRequest, REQUEST_COUNT_MAX, kind, protection};
 use cormus_linux_abi::{Errno, SysResult};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// `syscall`.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -66,24 +66,16 @@ fn copy(
     }
 }
 
-/// The heap may not take more than the machine's memory; what of it is really used is watched elsewhere.
+/// What of the heap is touched is watched elsewhere; its size is bounded by what its chunks cost.
 fn grow(monitor: &Arc<Monitor>, len: u64) -> SysResult {
-    let before = monitor.heap_bytes.fetch_add(len, Ordering::SeqCst);
-    let give_back = |_: &Errno| {
-        monitor.heap_bytes.fetch_sub(len, Ordering::SeqCst);
-    };
-    if before
-        .checked_add(len)
-        .is_none_or(|sum| sum > monitor.watch.limit())
-    {
-        give_back(&Errno::ENOMEM);
-        return Err(Errno::ENOMEM);
-    }
-    monitor.watch.mapped(monitor, len);
-    monitor
+    let end_max = HEAP_OFFSET + heap_size_max(monitor.watch.limit());
+    let result = monitor
         .region
-        .grow(&monitor.physical, &monitor.tables, len)
-        .inspect_err(give_back)
+        .grow(&monitor.physical, &monitor.tables, len, end_max);
+    if result.is_ok() {
+        monitor.watch.mapped(monitor, len);
+    }
+    result
 }
 
 fn map_all(monitor: &Arc<Monitor>, requests: u64, count: u64) -> SysResult {

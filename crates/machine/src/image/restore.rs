@@ -51,7 +51,7 @@ fn thaw(monitor: &Arc<Monitor>, image: &Image) -> Result<(), StartError> {
             state.region_end,
         )
         .map_err(lost("memory"))?;
-    monitor.note_heap();
+    monitor.watch.continued(monitor);
     monitor.files.changes.begin_anew(&monitor.region);
     let files = monitor.files.thaw(&state.files).map_err(file_error)?;
     let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();

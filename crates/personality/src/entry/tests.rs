@@ -199,6 +199,7 @@ pub(crate) fn take_area() {
         upcall: Upcall::default(),
         syscall_count: AtomicU64::new(0),
         hypercall_count: AtomicU64::new(0),
+        object_bytes: AtomicU64::new(0),
     };
     // SAFETY: the block is ours and larger than the structure.
     unsafe { (address as *mut VcpuArea).write(area) };
