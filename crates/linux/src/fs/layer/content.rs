@@ -8,6 +8,8 @@
     reason = "page frames lie in the region and are reached by address"
 )]
 
+mod pages;
+
 use super::lower::LowerFile;
 use crate::io::{Dst, Src};
 use crate::mm::{MapObject, object_changed};
@@ -15,7 +17,6 @@ use crate::platform::platform;
 use crate::sync::{Mutex, SpinLock};
 use crate::task::current;
 use crate::{Errno, SysResult, frames, host};
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -23,6 +24,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use cormus_hypercall::layout::REGION_BASE;
 use cormus_hypercall::map::{MapRequest, kind, protection};
 use cormus_linux_abi::PAGE_SIZE;
+use pages::{Extent, Pages, Piece};
 
 /// Largest file, as of Linux's page cache.
 pub const FILE_SIZE_MAX: u64 = i64::MAX as u64;
@@ -30,8 +32,8 @@ pub const FILE_SIZE_MAX: u64 = i64::MAX as u64;
 const RUN_FRAMES_MAX: u64 = 256;
 /// Runs of at least so many frames are zeroed by the host, which leaves them untouched until they are used.
 const DISCARD_FRAMES_MIN: u64 = 16;
-/// A mapping fills holes at once up to so many pages; larger ones are filled where the program touches them.
-const MAP_FILL_PAGES_MAX: u64 = 16384;
+/// A mapping of more pages than these may be meant to be touched in part only: its holes get untouched frames.
+const MAP_CHARGE_PAGES_MAX: u64 = 16384;
 
 /// What the contents and nodes of a file system may take.
 #[derive(Debug)]
@@ -97,135 +99,6 @@ impl Budget {
         if let Some(whole) = &self.whole {
             whole.release(bytes);
         }
-    }
-}
-
-/// Frames that follow one another, in one block of the region.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Extent {
-    address: u64,
-    count: u64,
-}
-
-impl Extent {
-    fn split(self, count: u64) -> (Extent, Extent) {
-        let rest = Extent {
-            address: self.address + count * PAGE_SIZE,
-            count: self.count - count,
-        };
-        (Extent { count, ..self }, rest)
-    }
-
-    fn free(self) {
-        frames::free(self.address, self.count as usize);
-    }
-}
-
-#[derive(Default)]
-struct Pages {
-    /// By the first page.
-    extents: BTreeMap<u64, Extent>,
-    page_count: u64,
-    size: u64,
-    /// The host file below and how many of its bytes show through.
-    lower: Option<Arc<LowerFile>>,
-    lower_len: u64,
-    /// Frames kept for the page that follows, so that a growing file stays in long runs.
-    spare: Option<(u64, Extent)>,
-}
-
-/// What lies at an offset.
-enum Piece {
-    /// Bytes at a region address.
-    Frames(u64, u64),
-    /// Bytes of the host file.
-    Lower(Arc<LowerFile>, u64),
-    /// Zeroes.
-    Hole(u64),
-}
-
-impl Pages {
-    fn extent_of(&self, page: u64) -> Option<(u64, Extent)> {
-        let (&start, &extent) = self.extents.range(..=page).next_back()?;
-        (page < start + extent.count).then_some((start, extent))
-    }
-
-    /// First page from `page` on that has a frame, up to `end`.
-    fn next_present(&self, page: u64, end: u64) -> u64 {
-        if self.extent_of(page).is_some() {
-            return page;
-        }
-        self.extents
-            .range(page..end)
-            .next()
-            .map_or(end, |(&start, _)| start)
-    }
-
-    fn piece(&self, offset: u64, len: u64) -> Piece {
-        let page = offset / PAGE_SIZE;
-        if let Some((start, extent)) = self.extent_of(page) {
-            let inside = offset - start * PAGE_SIZE;
-            return Piece::Frames(
-                extent.address + inside,
-                len.min(extent.count * PAGE_SIZE - inside),
-            );
-        }
-        let last = (offset + len - 1) / PAGE_SIZE + 1;
-        let len = len.min(self.next_present(page, last) * PAGE_SIZE - offset);
-        match &self.lower {
-            Some(lower) if offset < self.lower_len => {
-                Piece::Lower(lower.clone(), len.min(self.lower_len - offset))
-            }
-            _ => Piece::Hole(len),
-        }
-    }
-
-    /// Enters frames at pages that have none, and joins them with what lies before.
-    fn insert(&mut self, page: u64, extent: Extent) {
-        self.page_count += extent.count;
-        if let Some((&start, before)) = self.extents.range_mut(..page).next_back()
-            && start + before.count == page
-            && before.address + before.count * PAGE_SIZE == extent.address
-        {
-            before.count += extent.count;
-            return;
-        }
-        self.extents.insert(page, extent);
-    }
-
-    /// Takes the frames of a range of pages out.
-    fn remove(&mut self, pages: Range<u64>) -> Vec<Extent> {
-        let mut removed = Vec::new();
-        while let Some((start, extent)) = self.overlap(&pages) {
-            self.extents.remove(&start);
-            let mut middle = extent;
-            if start < pages.start {
-                let (before, rest) = middle.split(pages.start - start);
-                self.extents.insert(start, before);
-                middle = rest;
-            }
-            let middle_start = start.max(pages.start);
-            if middle_start + middle.count > pages.end {
-                let (inside, after) = middle.split(pages.end - middle_start);
-                self.extents.insert(pages.end, after);
-                middle = inside;
-            }
-            self.page_count -= middle.count;
-            removed.push(middle);
-        }
-        removed
-    }
-
-    fn overlap(&self, pages: &Range<u64>) -> Option<(u64, Extent)> {
-        if pages.is_empty() {
-            return None;
-        }
-        self.extent_of(pages.start).or_else(|| {
-            self.extents
-                .range(pages.clone())
-                .next()
-                .map(|(&start, &extent)| (start, extent))
-        })
     }
 }
 
@@ -420,7 +293,11 @@ impl Content {
                     want
                 };
                 let address = frames::allocate(count as usize)?;
-                Extent { address, count }
+                Extent {
+                    address,
+                    count,
+                    sparse: false,
+                }
             }
         };
         let (taken, rest) = run.split(want.min(run.count));
@@ -444,7 +321,7 @@ impl Content {
 
     fn give_back(&self, run: Extent) {
         if run.count != 0 {
-            self.budget.release(run.count * PAGE_SIZE);
+            self.budget.release(run.charged() * PAGE_SIZE);
             run.free();
         }
     }
@@ -500,6 +377,7 @@ impl Content {
                 let single = Extent {
                     address: frame,
                     count: 1,
+                    ..run
                 };
                 let Some((start, extent)) = pages.extent_of(page + index) else {
                     pages.insert(page + index, single);
@@ -525,13 +403,12 @@ impl Content {
     fn populate(&self, range: Range<u64>) -> SysResult<()> {
         let mut page = range.start;
         while page < range.end {
-            let missing = {
-                let pages = self.pages.lock();
-                if let Some((start, extent)) = pages.extent_of(page) {
-                    page = start + extent.count;
+            let missing = match self.first_hole(&range, page) {
+                (at, 0) => {
+                    page = at;
                     continue;
                 }
-                pages.next_present(page, range.end) - page
+                (_, missing) => missing,
             };
             let run = self.take_frames(page, missing)?;
             if let Err(error) = self.fill(run.address, page * PAGE_SIZE, 0..run.count * PAGE_SIZE) {
@@ -542,6 +419,46 @@ impl Content {
             page += run.count;
         }
         Ok(())
+    }
+
+    /// Whether a page of a range has a frame: then how far that extent goes, else how many pages from it on have none.
+    fn first_hole(&self, range: &Range<u64>, page: u64) -> (u64, u64) {
+        let pages = self.pages.lock();
+        match pages.extent_of(page) {
+            Some((start, extent)) => (start + extent.count, 0),
+            None => (page, pages.next_present(page, range.end) - page),
+        }
+    }
+
+    /// Gives every page of a range, which no host file shows through, a frame that takes no memory until it is touched.
+    fn populate_sparse(&self, range: Range<u64>) -> SysResult<()> {
+        let mut page = range.start;
+        while page < range.end {
+            let (at, missing) = self.first_hole(&range, page);
+            page = at;
+            if missing != 0 {
+                let count = missing.min(RUN_FRAMES_MAX);
+                let run = Extent {
+                    address: frames::allocate_sparse(count as usize)?,
+                    count,
+                    sparse: true,
+                };
+                self.insert_run(page, run, 0..0);
+                page += count;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives every page that a mapping shows a frame.
+    fn populate_for_mapping(&self, range: Range<u64>) -> SysResult<()> {
+        let lower_end = self.pages.lock().lower_len.div_ceil(PAGE_SIZE);
+        let mut sparse_from = lower_end.clamp(range.start, range.end);
+        if range.end - range.start <= MAP_CHARGE_PAGES_MAX {
+            sparse_from = range.end;
+        }
+        self.populate(range.start..sparse_from)?;
+        self.populate_sparse(sparse_from..range.end)
     }
 
     /// Sets the size.
@@ -587,7 +504,7 @@ impl Content {
 
     /// Frees frames that left the file in a range of pages, once no mapping shows them any more.
     fn bury(&self, removed: Vec<Extent>, pages: Range<u64>) {
-        let count: u64 = removed.iter().map(|extent| extent.count).sum();
+        let count: u64 = removed.iter().map(|extent| extent.charged()).sum();
         self.budget.release(count * PAGE_SIZE);
         // What maps the file does so for some process, so there is a calling thread.
         if self.mapping.lock().strong_count() != 0 && platform().area().task != 0 {
@@ -766,11 +683,9 @@ impl MapObject for Mapping {
             .saturating_add(len)
             .min(self.content.size())
             .div_ceil(PAGE_SIZE);
-        if last.saturating_sub(first) <= MAP_FILL_PAGES_MAX {
-            self.content
-                .populate(first..last)
-                .map_err(|_| Errno::ENOMEM)?;
-        }
+        self.content
+            .populate_for_mapping(first..last.max(first))
+            .map_err(|_| Errno::ENOMEM)?;
         let pages = self.content.pages.lock();
         let mut page = pages.next_present(first, last);
         while page < last {
