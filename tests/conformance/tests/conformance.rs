@@ -10,18 +10,11 @@ use cormus_conformance::{Pending, check};
 
 /// What does not work in a machine yet. A line leaves when its cause is fixed;
 /// `CORMUS_PENDING=1` runs even the programs that are pending as a whole.
-const PENDING: &[Pending] = &[
-    Pending {
-        program: "memory_faults",
-        checks: &["exec_data", "exec_data_detail"],
-        reason: "by design: every readable page of a window can be executed",
-    },
-    Pending {
-        program: "process_ids",
-        checks: &["mmap_over_limit", "data_limit"],
-        reason: "RLIMIT_AS has no effect",
-    },
-];
+const PENDING: &[Pending] = &[Pending {
+    program: "memory_faults",
+    checks: &["exec_data", "exec_data_detail"],
+    reason: "by design: every readable page of a window can be executed",
+}];
 
 macro_rules! programs {
     ($($name:ident)*) => {
