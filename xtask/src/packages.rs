@@ -17,6 +17,7 @@ pub(crate) const TEST: &[Package] = &[
     ("coreutils", "/usr/bin/sha256sum"),
     ("findutils", "/usr/bin/find"),
     ("gcc", "/usr/bin/gcc"),
+    ("gdb", "/usr/bin/gdb"),
     ("gzip", "/bin/gzip"),
     ("libc6-dev", "/usr/include/stdio.h"),
     ("nginx-light", "/usr/sbin/nginx"),

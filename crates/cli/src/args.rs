@@ -215,6 +215,10 @@ pub(crate) struct ReportArgs {
     /// through a null pointer then succeeds
     #[arg(long)]
     pub(crate) rewrite: bool,
+
+    /// Stop before the machine's first instruction until gdb has connected, as is then said on stderr
+    #[arg(long, conflicts_with_all = ["detach", "per_connection"])]
+    pub(crate) debug_personality: bool,
 }
 
 #[derive(Args, Debug)]

@@ -2,6 +2,7 @@
 
 use crate::failure::{Ended, Failure};
 use crate::flash;
+use crate::gdb::GdbSocket;
 use crate::report;
 use crate::spec::{Limits, MachineSpec, Strace, Verbosity};
 use crate::terminal::RawTerminal;
@@ -20,14 +21,20 @@ pub(crate) fn launch(spec: &MachineSpec, ready: impl FnOnce()) -> Result<Ended, 
         return flash::serve(spec, flash, ready);
     }
     let stats = spec.report.stats;
-    let config = config(spec)?;
+    let mut config = config(spec)?;
+    let gdb = spec.debug_personality.then(GdbSocket::new).transpose()?;
+    config.debug_socket = gdb.as_ref().map(GdbSocket::path);
     let mut machine = Machine::new(&config).context("cannot make the machine")?;
     // Held until the machine has ended, so that its last lines are shown as the program wrote them.
     let terminal = spec.terminal.then(RawTerminal::enter).transpose()?;
-    machine.forward_signals();
+    match &gdb {
+        // Its interrupt key is to end a machine that nobody looks at.
+        Some(gdb) => gdb.announce()?,
+        None => machine.forward_signals(),
+    }
     ready();
     let end = machine.run();
-    drop(terminal);
+    drop((terminal, gdb));
     if stats {
         report::print(&machine.stats())?;
     }

@@ -4,6 +4,7 @@ mod args;
 mod doctor;
 mod failure;
 mod flash;
+mod gdb;
 mod kill;
 mod launch;
 mod logs;

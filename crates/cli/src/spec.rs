@@ -29,6 +29,7 @@ pub(crate) struct MachineSpec {
     pub(crate) rewrite: bool,
     /// A machine for every connection, if that is wanted.
     pub(crate) flash: Option<Flash>,
+    pub(crate) debug_personality: bool,
     pub(crate) report: Report,
 }
 
@@ -127,6 +128,7 @@ impl MachineSpec {
             allow_out: args.sharing.allow_out,
             rewrite: args.report.rewrite,
             flash: flash(&args.flash),
+            debug_personality: args.report.debug_personality,
             report: Report {
                 stats: args.report.stats,
                 strace: args

@@ -218,6 +218,33 @@ impl Region {
         Ok(())
     }
 
+    /// Changes a byte of the blob's code, as a debugger does; the guest sees it although it may not write there.
+    ///
+    /// # Errors
+    /// `EFAULT` outside of the code, `EACCES` where the code is not the region's own ([`Region::map_image`]), or the host's.
+    pub fn patch_image(&self, address: u64, byte: u8) -> SysResult<()> {
+        let offset = address.checked_sub(REGION_BASE).ok_or(Errno::EFAULT)?;
+        if offset >= self.read_only_end.load(Ordering::Relaxed) {
+            return Err(Errno::EFAULT);
+        }
+        // SAFETY: the byte is read from a variable of ours and written to a file of ours.
+        let written = unsafe {
+            libc::pwrite(
+                self.fd.as_raw_fd(),
+                (&raw const byte).cast(),
+                1,
+                offset.cast_signed(),
+            )
+        };
+        let mut seen = [0];
+        self.read_bytes(address, &mut seen)?;
+        if written == 1 && seen == [byte] {
+            Ok(())
+        } else {
+            Err(Errno::EACCES)
+        }
+    }
+
     /// Copies a structure out of the region.
     ///
     /// # Errors

@@ -525,6 +525,21 @@ impl Window {
         unsafe { sys::copy(from, bytes.as_mut_ptr() as u64, bytes.len() as u64) }
     }
 
+    /// Writes bytes of the window for the monitor.
+    ///
+    /// # Errors
+    /// `EFAULT` if they could not all be written.
+    pub fn poke(&self, address: u64, bytes: &[u8]) -> SysResult<()> {
+        let to = self.host_range(address, bytes.len() as u64)?;
+        // SAFETY: the window is guest memory; the source is the caller's buffer.
+        let written = unsafe { sys::copy(bytes.as_ptr() as u64, to, bytes.len() as u64) }?;
+        if written == bytes.len() as u64 {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
+    }
+
     /// Replaces two bytes of code, in a private copy of their page.
     ///
     /// # Errors

@@ -127,6 +127,8 @@ pub struct Config {
     pub trace: Option<TraceTarget>,
     /// Whether `syscall` instructions are rewritten into calls when they trap.
     pub rewrite: bool,
+    /// Where gdb is expected to connect to: the machine stops before its first instruction until it has.
+    pub debug_socket: Option<PathBuf>,
     /// Lowest importance of the personality's log lines that are printed: 0 errors to 4 everything.
     pub log_level: u8,
 }
@@ -175,6 +177,7 @@ impl Config {
             resolvers: Vec::new(),
             trace: None,
             rewrite: false,
+            debug_socket: None,
             log_level: 2,
         }
     }

@@ -89,6 +89,7 @@ impl Harness {
             threads: Box::new(Arc::clone(&threads)),
             memory_bytes: config.memory_bytes,
             quota: Quota::new(None, 1),
+            debugger: None,
         });
         monitor.windows.create().map_err(StartError::Memory)?;
         Ok(Harness {

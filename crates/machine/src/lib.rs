@@ -8,6 +8,7 @@
 //!   access that the personality is told of, or a fault of the personality itself, which ends the machine;
 //! * `calls` answers hypercalls. It needs no KVM, and nothing it is given is trusted;
 //! * `park` stops all vCPUs, `image` takes the machine's state then, and makes machines from such;
+//! * `debug` lets gdb look at the personality;
 //! * `files`, `streams`, `edges`, `clock` are what the calls act on.
 //!
 //! Locks: each module's own, held for its own bookkeeping only and never across a call into another
@@ -19,6 +20,7 @@ mod calls;
 mod clock;
 mod config;
 mod crash;
+mod debug;
 mod edges;
 mod end;
 mod files;
@@ -43,6 +45,8 @@ mod watch;
 
 pub use config::{Config, Outbound, Publish, RootConfig, TraceTarget, Transport};
 pub use cormus_kvm::{Kind, Kvm, OpenError};
+/// The personality's linked image with its symbols, for gdb; it lies where this program was built.
+pub use cormus_personality_image::ELF_PATH as PERSONALITY_ELF;
 pub use cormus_store as store;
 pub use end::{End, StartError};
 pub use harness::{Answer, Harness};

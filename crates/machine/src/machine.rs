@@ -3,6 +3,7 @@
 use crate::blob::Blob;
 use crate::clock::Clock;
 use crate::config::{self, Config, TraceTarget};
+use crate::debug::{self, Debugger};
 use crate::edges::{Edges, pump};
 use crate::end::{End, StartError};
 use crate::files::Files;
@@ -19,6 +20,7 @@ use cormus_linux_abi::{Errno, SysResult};
 use rustix::fs::Mode;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -32,6 +34,8 @@ pub struct Machine {
     /// The vCPUs that guest threads begin on; vCPU 0 is the caller's of [`Machine::run`].
     standing: Vec<(u32, Vcpu, Entry)>,
     terminal: bool,
+    /// Where gdb is expected.
+    listener: Option<UnixListener>,
 }
 
 impl std::fmt::Debug for Machine {
@@ -79,8 +83,13 @@ impl Machine {
             tables,
             region,
         } = Memory::new(slots).map_err(StartError::Memory)?;
-        // A rewritten program has a page of the blob mapped in its window, out of the region's own file.
-        blob.load(&region, !config.rewrite)
+        let debugger = match config.debug_socket {
+            Some(_) => Some(Arc::new(Debugger::new().map_err(thread_error)?)),
+            None => None,
+        };
+        // A rewritten program has a page of the blob mapped in its window, out of the region's own file, and a debugger
+        // changes the code.
+        blob.load(&region, !config.rewrite && debugger.is_none())
             .map_err(StartError::Memory)?;
         let threads = Arc::new(Threads {
             vm,
@@ -100,6 +109,7 @@ impl Machine {
             threads: Box::new(Arc::clone(&threads)),
             memory_bytes: config.memory_bytes,
             quota: Quota::new(config.cpus_thousandths, config::host_cpu_count()),
+            debugger,
         }));
         Ok((monitor, threads))
     }
@@ -115,11 +125,19 @@ impl Machine {
             pump::start_io_thread(&monitor);
         }
         let terminal = monitor.config.terminal;
+        let listener = match &monitor.config.debug_socket {
+            Some(path) => Some(UnixListener::bind(path).map_err(|source| StartError::Host {
+                action: "listen for gdb",
+                source,
+            })?),
+            None => None,
+        };
         Ok(Machine {
             monitor,
             threads,
             standing,
             terminal,
+            listener,
         })
     }
 
@@ -143,12 +161,32 @@ impl Machine {
         if self.terminal {
             self.watch_terminal();
         }
+        let gdb = match self.start_debugger() {
+            Ok(gdb) => gdb,
+            Err(error) => return End::Failed(format!("cannot talk to gdb: {error}")),
+        };
         assert!(first.is_some(), "a machine runs once");
         if let Some((vcpu, entry)) = first {
             Runner::new(Arc::clone(&self.monitor), 0, vcpu).serve(entry);
         }
         let ended = self.monitor.ended();
-        ended.unwrap_or_else(|| End::Failed("the machine stopped without an end".to_owned()))
+        let end =
+            ended.unwrap_or_else(|| End::Failed("the machine stopped without an end".to_owned()));
+        if let (Some(debugger), Some(gdb)) = (&self.monitor.debugger, gdb) {
+            debugger.end(end.clone());
+            // A thread that panicked has said so itself.
+            let _ = gdb.join();
+        }
+        end
+    }
+
+    /// Starts the thread that talks to gdb, if that is asked for.
+    fn start_debugger(&mut self) -> std::io::Result<Option<JoinHandle<()>>> {
+        let debugger = self.monitor.debugger.as_ref();
+        debugger
+            .zip(self.listener.take())
+            .map(|(debugger, listener)| debug::start(&self.monitor, debugger, listener))
+            .transpose()
     }
 
     /// Hands the machine, which continues an image and does not run yet, a connection that waits on a port it listens on. The

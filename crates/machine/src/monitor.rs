@@ -4,6 +4,7 @@ use crate::alarm::Alarm;
 use crate::blob::Blob;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::debug::Debugger;
 use crate::edges::{Edges, pump};
 use crate::end::End;
 use crate::files::Files;
@@ -55,6 +56,8 @@ pub(crate) struct Monitor {
     pub(crate) threads: Box<dyn MakeThread>,
     pub(crate) watch: Watch,
     pub(crate) quota: Quota,
+    /// gdb, if it is asked for.
+    pub(crate) debugger: Option<Arc<Debugger>>,
     stopping: AtomicBool,
     end: Mutex<Option<End>>,
 }
@@ -74,6 +77,7 @@ pub(crate) struct Parts {
     pub(crate) threads: Box<dyn MakeThread>,
     pub(crate) memory_bytes: u64,
     pub(crate) quota: Quota,
+    pub(crate) debugger: Option<Arc<Debugger>>,
 }
 
 impl Monitor {
@@ -98,6 +102,7 @@ impl Monitor {
             threads: parts.threads,
             watch: Watch::new(parts.memory_bytes),
             quota: parts.quota,
+            debugger: parts.debugger,
             stopping: AtomicBool::new(false),
             end: Mutex::new(None),
         }
@@ -120,6 +125,13 @@ impl Monitor {
         self.vcpus.notify(0);
         self.park.notify();
         self.edges.wake_waiter();
+        self.notify_debugger();
+    }
+
+    fn notify_debugger(&self) {
+        if let Some(debugger) = &self.debugger {
+            debugger.notify();
+        }
     }
 
     /// Ends the machine if the connection that it was made for is over.
@@ -141,6 +153,7 @@ impl Monitor {
         self.edges.pump.reconsider();
         self.watch.stop();
         self.quota.stop();
+        self.notify_debugger();
     }
 
     /// How the machine ended, if it did.

@@ -88,6 +88,9 @@ impl Runner {
             let area = monitor.region.area(self.caller.index);
             area.kicked().store(0, Ordering::SeqCst);
             area.state().store(state::FREE, Ordering::SeqCst);
+            if let Some(debugger) = &monitor.debugger {
+                debugger.gone(self.caller.index);
+            }
             monitor.vcpus.rest(self.caller.index);
             monitor.park.came_to_rest();
             monitor.pass_on_news();
@@ -127,13 +130,21 @@ impl Runner {
         if monitor.park.is_wanted() && !self.vcpu.in_kernel_mode() {
             return self.stand_still();
         }
+        if let Some(debugger) = &monitor.debugger {
+            debugger.enter(&monitor, index, self.caller.window, &mut self.vcpu);
+        }
         monitor.files.changes.settle(&monitor.region);
-        if !monitor.vcpus.enter_guest(index) {
+        let entered = monitor.vcpus.enter_guest(index);
+        let exit = entered.then(|| self.vcpu.run());
+        monitor.vcpus.leave_guest(index);
+        if let Some(debugger) = &monitor.debugger {
+            let ran = !matches!(exit, None | Some(Ok(Exit::Interrupted)));
+            debugger.leave(index, &mut self.vcpu, ran);
+        }
+        let Some(exit) = exit else {
             self.kicked();
             return Next::Run;
-        }
-        let exit = self.vcpu.run();
-        monitor.vcpus.leave_guest(index);
+        };
         Counters::count(&monitor.counters.exits);
         monitor.clock.sync_if_due(&monitor.region);
         match exit {
@@ -244,6 +255,11 @@ impl Runner {
         let registers = self.vcpu.registers_mut();
         (registers.rip, registers.rflags, registers.rsp) = (frame.rip, frame.rflags, frame.rsp);
         self.vcpu.enter_user_mode();
+        if let Some(debugger) = &self.monitor.debugger
+            && debugger.trapped(&self.monitor, self.caller.index, vector, &mut self.vcpu)
+        {
+            return Next::Run;
+        }
         let absent = vector == PAGE_FAULT && frame.error_code & WAS_PRESENT == 0;
         if absent && self.touch(address) {
             return Next::Run;

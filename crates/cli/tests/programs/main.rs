@@ -6,6 +6,7 @@
 mod background;
 mod coreutils;
 mod flash;
+mod gdb;
 mod harness;
 mod limits;
 mod network;
