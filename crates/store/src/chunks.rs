@@ -1,6 +1,6 @@
 //! Reading chunks from packs. Whatever comes out has the digest that its manifest names.
 
-use crate::codec::Decoder;
+use crate::codec::{Decoder, check_digest};
 use crate::disk::Disk;
 use crate::error::{Invalid, ReadError};
 use crate::limits::CHUNK_BYTES_MAX;
@@ -60,6 +60,9 @@ impl ChunkReader {
         place: &Place,
     ) -> Result<&'s [u8], ReadError> {
         self.chunk(scratch, entry, place)?;
+        if place.stored_bytes == entry.bytes {
+            return Ok(&scratch.chunk);
+        }
         Ok(&scratch.stored)
     }
 
@@ -114,10 +117,16 @@ impl ChunkReader {
             offset: place.offset,
             reason,
         };
-        scratch.stored.resize(place.stored_bytes as usize, 0);
-        if !pack.read_at(&mut scratch.stored, place.offset)? {
-            return Err(damaged(Invalid::Truncated("pack")));
+        let read = |bytes: &mut [u8]| match pack.read_at(bytes, place.offset)? {
+            true => Ok(()),
+            false => Err(damaged(Invalid::Truncated("pack"))),
+        };
+        if place.stored_bytes == entry.bytes {
+            read(out)?;
+            return check_digest(out, &entry.digest).map_err(damaged);
         }
+        scratch.stored.resize(place.stored_bytes as usize, 0);
+        read(&mut scratch.stored)?;
         (scratch.decoder)
             .decode(&scratch.stored, &entry.digest, out)
             .map_err(damaged)

@@ -39,7 +39,7 @@ const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o700);
 
 /// The directories of a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Folder {
     /// Chunks.
     Packs,
@@ -294,6 +294,12 @@ impl Disk {
         self.announce(&Action::SyncFolder(folder))
             .and_then(|()| rustix::fs::fsync(self.folder(folder)))
             .map_err(self.failed("sync", folder, ""))
+    }
+
+    /// When a file was written last, in nanoseconds since 1970; nothing if it cannot be said.
+    pub(crate) fn modified_ns(&self, folder: Folder, name: &str) -> Option<i128> {
+        let stat = rustix::fs::statat(self.folder(folder), name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec))
     }
 
     /// The names in a directory, sorted.

@@ -158,9 +158,11 @@ pub enum WriteError {
     /// A file cannot be written.
     #[error(transparent)]
     File(FileError),
-    /// What is to be kept of the parent cannot be read.
-    #[error("the parent snapshot cannot be read; take the snapshot without a parent")]
-    Parent(#[source] ReadError),
+    /// What is to be kept of the parent or another snapshot cannot be read.
+    #[error(
+        "content that the snapshot shares with others cannot be read; take it without a parent, and verify the others"
+    )]
+    Shared(#[source] ReadError),
     /// Another snapshot has the name.
     #[error("there is a snapshot `{0}` already; choose another name, or replace it")]
     NameTaken(SnapshotName),

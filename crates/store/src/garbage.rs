@@ -10,7 +10,7 @@ use crate::id::PackId;
 use crate::manifest::Locations;
 use crate::pack;
 use crate::store::{Store, read_manifest};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Holes are made of whole blocks of the file system; smaller gaps between chunks are not worth a call.
 const HOLE_BYTES_MIN: u64 = 4096;
@@ -30,8 +30,8 @@ pub struct Collected {
     pub stuck_bytes: u64,
 }
 
-/// Bytes in use of each pack, as ascending ranges that do not overlap once they are merged.
-type InUse = HashMap<PackId, Vec<(u64, u64)>>;
+/// Bytes in use of each pack: where ranges begin and end. Chunks that many snapshots share are in it once.
+type InUse = HashMap<PackId, BTreeMap<u64, u64>>;
 
 impl Store {
     /// Removes what no snapshot needs. Waits for snapshots that are just being published, and they wait for it.
@@ -120,13 +120,13 @@ impl Store {
 fn mark_places(locations: &Locations, in_use: &mut InUse) {
     for place in &locations.places {
         let ranges = in_use.entry(place.pack).or_default();
-        ranges.push((place.offset, place.offset + u64::from(place.stored_bytes)));
+        let end = ranges.entry(place.offset).or_default();
+        *end = (*end).max(place.offset + u64::from(place.stored_bytes));
     }
 }
 
 /// Gives back what lies between the ranges in use. Bytes that the file system would not take back.
-fn punch_gaps(file: &DiskFile, mut used: Vec<(u64, u64)>) -> Result<u64, FileError> {
-    used.sort_unstable();
+fn punch_gaps(file: &DiskFile, used: BTreeMap<u64, u64>) -> Result<u64, FileError> {
     let size = file.size()?;
     let mut stuck = 0;
     let mut start = pack::HEADER_BYTES as u64;

@@ -70,6 +70,7 @@ pub use limits::{
     ANCESTORS_MAX, BLOCK_BYTES, BLOCK_PAGES, CHUNK_BYTES_MAX, NAME_BYTES_MAX, PAGE_BYTES,
     STATE_BYTES_MAX,
 };
+pub use manifest::check_manifest;
 pub use metadata::{Description, Metadata};
 pub use name::SnapshotName;
 pub use snapshot::{Absent, Part, Run, Snapshot};

@@ -52,5 +52,10 @@ impl Manifest {
     }
 }
 
+/// Checks a manifest file as opening a snapshot does, without a store. Pure: for fuzzing.
+pub fn check_manifest(bytes: &[u8]) -> Result<SnapshotId, Invalid> {
+    Manifest::parse(bytes).map(|manifest| manifest.id)
+}
+
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ mod table;
 use crate::block::Piece;
 use crate::chunks::ChunkReader;
 use crate::codec::Compression;
-use crate::disk::Sharing;
+use crate::disk::{Folder, Sharing};
 use crate::error::{Invalid, WriteError};
 use crate::limits::{ANCESTORS_MAX, CHUNK_BYTES_MAX, PAGE_BYTES, STATE_BYTES_MAX};
 use crate::manifest::{ChunkEntry, Locations, Logical, Place, Space};
@@ -30,7 +30,6 @@ use crate::store::{PublishError, Store};
 use crate::{SnapshotId, SnapshotName};
 use blocks::{Blocks, End, Pending};
 use encode::{Encoding, Parent};
-use std::cmp::Reverse;
 use std::iter;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -186,16 +185,22 @@ impl Store {
     fn others(&self, mut known: usize) -> Result<Vec<Snapshot>, WriteError> {
         let _lock = self.disk.lock(Sharing::Shared)?;
         let names = self.names_locked()?;
-        // A damaged snapshot gives no chunks.
-        let mut snapshots: Vec<_> = (names.iter())
-            .filter_map(|name| self.open_locked(name).ok())
-            .collect();
-        snapshots.sort_by_key(|snapshot| Reverse(snapshot.metadata().created_ns));
-        snapshots.truncate(KNOWN_SNAPSHOTS_MAX);
-        snapshots.retain(|snapshot| {
+        let age = |name: &SnapshotName| self.disk.modified_ns(Folder::Snapshots, name.as_str());
+        let mut newest: Vec<_> = names.into_iter().map(|name| (age(&name), name)).collect();
+        newest.sort_by(|first, second| second.cmp(first));
+        newest.truncate(KNOWN_SNAPSHOTS_MAX);
+        let mut snapshots = Vec::new();
+        for (_, name) in newest {
+            // A damaged snapshot gives no chunks.
+            let Ok(snapshot) = self.open_locked(&name) else {
+                continue;
+            };
             known += snapshot.manifest().logical.chunks.len();
-            known <= KNOWN_CHUNKS_MAX
-        });
+            if known > KNOWN_CHUNKS_MAX {
+                break;
+            }
+            snapshots.push(snapshot);
+        }
         Ok(snapshots)
     }
 }

@@ -203,7 +203,7 @@ impl<'a> Worker<'a> {
         };
         (parent.snapshot)
             .read_stored_block(pieces, &mut self.parent)
-            .map_err(WriteError::Parent)
+            .map_err(WriteError::Shared)
     }
 
     fn find(&self, digest: ChunkDigest) -> Option<u32> {

@@ -25,7 +25,7 @@ pub(super) fn bring_together(
         .filter(|(_, place)| moved.contains(&place.pack));
     for (entry, place) in to_move {
         reader.with_scratch(|scratch| {
-            let stored = (reader.stored(scratch, entry, place)).map_err(WriteError::Parent)?;
+            let stored = (reader.stored(scratch, entry, place)).map_err(WriteError::Shared)?;
             let offset = own.append(stored)?;
             *place = Place {
                 pack: own.id(),
