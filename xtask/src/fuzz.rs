@@ -31,6 +31,10 @@ const TARGETS: &[Target] = &[
         name: "hypercalls",
         sanitizer: "none",
     },
+    Target {
+        name: "snapshot",
+        sanitizer: "address",
+    },
 ];
 
 #[derive(Default)]

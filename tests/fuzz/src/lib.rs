@@ -8,6 +8,7 @@
 pub mod elf_loader;
 pub mod hypercalls;
 mod input;
+pub mod snapshot;
 
 /// One target.
 #[derive(Clone, Copy, Debug)]
@@ -27,5 +28,9 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "hypercalls",
         run: hypercalls::run,
+    },
+    Target {
+        name: "snapshot",
+        run: snapshot::run,
     },
 ];

@@ -34,3 +34,8 @@ fn replay(name: &str) {
 fn elf_loader() {
     replay("elf_loader");
 }
+
+#[test]
+fn snapshot() {
+    replay("snapshot");
+}
