@@ -16,6 +16,7 @@ mod outcomes;
 mod postgres;
 mod python;
 mod redis;
+mod rewrite;
 mod shell;
 mod sqlite;
 mod terminal;
