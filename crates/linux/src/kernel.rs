@@ -2,7 +2,7 @@
 
 use crate::SysResult;
 use crate::fs::Vfs;
-use crate::net::{Inet, UnixNames};
+use crate::net::{Flight, Inet, UnixNames};
 use crate::sync::SpinLock;
 use crate::task::Tasks;
 use crate::tty::Console;
@@ -21,6 +21,8 @@ pub struct Kernel {
     pub vfs: Vfs,
     /// Names of Unix sockets.
     pub unix: UnixNames,
+    /// Open files on their way in messages.
+    pub flight: Flight,
     /// Ports of internet sockets.
     pub inet: Inet,
     /// The console, if the machine has a terminal.
@@ -53,6 +55,7 @@ impl Kernel {
             vfs,
             console: SpinLock::new(None),
             unix: UnixNames::default(),
+            flight: Flight::default(),
             inet: Inet::default(),
             sysv: crate::ipc::sysv::Namespace::default(),
             next_id: AtomicU64::new(1),

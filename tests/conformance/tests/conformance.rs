@@ -13,7 +13,7 @@ use cormus_conformance::{Pending, check};
 const PENDING: &[Pending] = &[Pending {
     program: "memory_faults",
     checks: &["exec_data", "exec_data_detail"],
-    reason: "by design: every readable page of a window can be executed",
+    reason: "by design: every readable page of a window can be executed (docs/limits.md)",
 }];
 
 macro_rules! programs {
@@ -63,6 +63,7 @@ programs! {
     signals_state
     signals_state_static
     signals_timers
+    sockets_flight
     sockets_inet
     sockets_unix
     system_proc

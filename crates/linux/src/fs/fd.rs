@@ -182,7 +182,12 @@ impl FdTable {
 pub fn close(file: Arc<File>, task: &Task) {
     super::locks::closed(&file, task);
     file.ops.flush(&file, task);
+    let flight = &task.kernel.flight;
+    let travels = flight.carries(&file);
     drop(file);
+    if travels {
+        flight.collect();
+    }
 }
 
 /// Root, working directory and umask of a thread.

@@ -28,6 +28,8 @@ pub(super) trait Transport: Send + Sync {
     fn waiting(&self) -> usize;
     /// Ends both directions for good; `reset` throws away what is under way.
     fn close(&self, reset: bool);
+    /// Visits the control data that waits to be received.
+    fn each_control(&self, visit: &mut dyn FnMut(&mut Control));
     /// How the establishment went: `EAGAIN` while it is under way.
     fn established(&self) -> SysResult<()> {
         Ok(())
@@ -72,7 +74,7 @@ impl Half {
         {
             if peek {
                 control = Control {
-                    files: first.files.clone(),
+                    files: first.files.peek(),
                     credentials: first.credentials,
                 };
             } else if let Some((_, taken)) = controls.pop_front() {
@@ -258,6 +260,12 @@ impl Transport for End {
 
     fn waiting(&self) -> usize {
         self.incoming().ring.view().filled() as usize
+    }
+
+    fn each_control(&self, visit: &mut dyn FnMut(&mut Control)) {
+        for (_, control) in &mut *self.incoming().controls.lock() {
+            visit(control);
+        }
     }
 
     fn close(&self, reset: bool) {

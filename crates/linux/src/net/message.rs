@@ -1,6 +1,6 @@
 //! Messages: `struct msghdr`, control data (descriptors, credentials).
 
-use super::Flags;
+use super::{Flags, InFlight};
 use crate::fs::File;
 use crate::io::{Dst, Src};
 use crate::task::Task;
@@ -45,7 +45,7 @@ impl Credentials {
 #[derive(Default)]
 pub struct Control {
     /// Open files (SCM_RIGHTS).
-    pub files: Vec<Arc<File>>,
+    pub files: InFlight,
     /// Sender (SCM_CREDENTIALS).
     pub credentials: Option<Credentials>,
 }
@@ -113,6 +113,7 @@ impl Header {
         }
         let mut raw = alloc::vec![0u8; self.control_len as usize];
         user::read_bytes(self.control, &mut raw)?;
+        let mut files = Vec::new();
         let mut rest = raw.as_slice();
         while rest.len() >= HEADER_LEN {
             let len = word(rest, 0) as usize;
@@ -121,10 +122,11 @@ impl Header {
             }
             let (level, kind) = (half(rest, 8), half(rest, 12));
             if level == SOL_SOCKET {
-                read_item(task, kind, &rest[HEADER_LEN..len], &mut control)?;
+                read_item(task, kind, &rest[HEADER_LEN..len], &mut control, &mut files)?;
             }
             rest = &rest[len.next_multiple_of(8).min(rest.len())..];
         }
+        control.files = InFlight::depart(task, files)?;
         Ok(control)
     }
 }
@@ -137,15 +139,21 @@ fn half(bytes: &[u8], at: usize) -> u32 {
     bytes[at..at + 4].try_into().map_or(0, u32::from_ne_bytes)
 }
 
-fn read_item(task: &Task, kind: u32, payload: &[u8], control: &mut Control) -> SysResult<()> {
+fn read_item(
+    task: &Task,
+    kind: u32,
+    payload: &[u8],
+    control: &mut Control,
+    files: &mut Vec<Arc<File>>,
+) -> SysResult<()> {
     match kind {
         SCM_RIGHTS => {
-            if payload.len() / 4 + control.files.len() > SCM_MAX_FD {
+            if payload.len() / 4 + files.len() > SCM_MAX_FD {
                 return Err(Errno::EINVAL);
             }
             let table = task.files();
             for raw in payload.chunks_exact(4) {
-                control.files.push(table.get(half(raw, 0) as i32)?);
+                files.push(table.get(half(raw, 0) as i32)?);
             }
             Ok(())
         }
@@ -200,7 +208,7 @@ pub(super) fn deliver(
         let limit = crate::fs::calls::descriptor_limit(task);
         let mut numbers = Vec::new();
         let count = control.files.len();
-        for file in control.files.into_iter().take(fits) {
+        for file in control.files.arrive().into_iter().take(fits) {
             match task
                 .files()
                 .insert(file, flags.contains(Flags::CMSG_CLOEXEC), 0, limit)

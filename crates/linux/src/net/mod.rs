@@ -7,6 +7,7 @@
 mod address;
 mod calls;
 mod channel;
+mod flight;
 mod inet;
 mod message;
 mod netlink;
@@ -17,6 +18,7 @@ mod socket;
 mod unix;
 
 pub use calls::CALLS;
+pub use flight::{Flight, InFlight};
 pub use inet::Inet;
 pub use message::{Control, Credentials};
 pub use socket::{Flags, RecvOutcome, Socket, SocketOps};

@@ -87,7 +87,7 @@ impl Inbox {
             };
             if peek {
                 let control = Control {
-                    files: first.control.files.clone(),
+                    files: first.control.files.peek(),
                     credentials: first.control.credentials,
                 };
                 let copy = Message {
@@ -145,6 +145,13 @@ impl Inbox {
             core::mem::take(&mut inner.messages)
         };
         drop(messages);
+    }
+
+    /// Visits the control data of the messages that wait.
+    pub(super) fn each_control(&self, visit: &mut dyn FnMut(&mut Control)) {
+        for message in &mut self.inner.lock().messages {
+            visit(&mut message.control);
+        }
     }
 
     pub(super) fn ended(&self) -> bool {

@@ -364,6 +364,9 @@ impl Transport for EdgeEnd {
         events
     }
 
+    /// Nothing but bytes comes from outside.
+    fn each_control(&self, _visit: &mut dyn FnMut(&mut Control)) {}
+
     fn waiting(&self) -> usize {
         self.block.receive().filled() as usize
     }

@@ -323,6 +323,21 @@ impl SocketOps for UnixSocket {
 }
 
 impl UnixSocket {
+    /// Visits the control data that waits here, and in connections that wait to be accepted.
+    pub(super) fn each_control(&self, visit: &mut dyn FnMut(&mut Control)) {
+        let (transport, pending) = match &*self.state.lock() {
+            State::Connected(transport) => (Some(transport.clone()), Vec::new()),
+            State::Listening { pending, .. } => (None, pending.iter().cloned().collect()),
+            State::Idle | State::Closed => return,
+        };
+        if let Some(transport) = transport {
+            transport.each_control(visit);
+        }
+        for server in pending {
+            server.each_control(visit);
+        }
+    }
+
     /// Gives the name back and ends the connection, or those that wait to be accepted.
     fn end(&self) {
         self.kernel.unix.release(&self.local.lock());
@@ -412,6 +427,10 @@ impl Transport for PacketEnd {
 
     fn waiting(&self) -> usize {
         self.incoming.next_len()
+    }
+
+    fn each_control(&self, visit: &mut dyn FnMut(&mut Control)) {
+        self.incoming.each_control(visit);
     }
 
     fn close(&self, _reset: bool) {

@@ -65,6 +65,13 @@ impl UnixDatagram {
     }
 }
 
+impl UnixDatagram {
+    /// Visits the control data that waits here.
+    pub(super) fn each_control(&self, visit: &mut dyn FnMut(&mut Control)) {
+        self.inbox.each_control(visit);
+    }
+}
+
 impl SocketOps for UnixDatagram {
     fn bind(&self, task: &Task, raw: &[u8]) -> SysResult<()> {
         if *self.local.lock() != Name::None {
