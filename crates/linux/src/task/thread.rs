@@ -17,7 +17,10 @@ pub const CALLS: &[Entry] = &[
     Entry {
         number: abi::__NR_rseq,
         name: "rseq",
-        support: Support::Fails(Errno::ENOSYS, "the processor's number is not known inside"),
+        support: Support::Fails(
+            Errno::ENOSYS,
+            "numbers that are right would exceed the processors that programs are told of",
+        ),
         handler: rseq,
     },
 ];
@@ -41,8 +44,8 @@ fn arch_prctl(context: &mut Context<'_>) -> SysResult {
     }
 }
 
-/// A vCPU is moved between processors by the host without our notice, so a sequence cannot be restarted when it is. The C
-/// libraries do without.
+/// A vCPU is moved between processors by the host without our notice, so a sequence cannot be restarted when it is; numbers that
+/// only one thread has would go beyond the processors there are (docs/limits.md). The C libraries do without.
 fn rseq(_context: &mut Context<'_>) -> SysResult {
     Err(Errno::ENOSYS)
 }
