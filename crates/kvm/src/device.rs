@@ -1,7 +1,8 @@
 //! Opening the device, and what kind of KVM stands behind it.
 
+use crate::cpuid;
 use crate::vm::{Error, Vm};
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
+use kvm_bindings::CpuId;
 use kvm_ioctls::Cap;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -84,11 +85,14 @@ impl Kvm {
     /// PVM has no capability of its own; its module is the sign, and it excludes the others.
     #[must_use]
     pub fn kind() -> Kind {
-        if Path::new("/sys/module/kvm_pvm").exists() {
-            Kind::Pvm
-        } else {
-            Kind::Hardware
-        }
+        static KIND: OnceLock<Kind> = OnceLock::new();
+        *KIND.get_or_init(|| {
+            if Path::new("/sys/module/kvm_pvm").exists() {
+                Kind::Pvm
+            } else {
+                Kind::Hardware
+            }
+        })
     }
 
     /// Whether the device exists at all, for reports.
@@ -119,10 +123,7 @@ impl Kvm {
         if let Some(cpuid) = self.cpuid.get() {
             return Ok(cpuid.clone());
         }
-        let cpuid = self
-            .inner
-            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .map_err(|error| Error::new("read the supported CPUID", error))?;
+        let cpuid = cpuid::table(&self.inner)?;
         Ok(self.cpuid.get_or_init(|| cpuid).clone())
     }
 }

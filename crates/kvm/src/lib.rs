@@ -4,6 +4,7 @@
 //! code at CPL3 in long mode. Registers cross by the shared run page only, because on a nested host
 //! without hardware support ([`Kind::Pvm`]) every ioctl on a vCPU costs 5 µs.
 
+mod cpuid;
 mod device;
 pub mod interrupt;
 mod setup;

@@ -1,5 +1,6 @@
 //! How a vCPU is set up so that it runs programs at CPL3 with Linux's own selectors.
 
+use crate::cpuid::host_xcr0;
 use crate::device::{Kind, Kvm};
 use crate::vcpu::Vcpu;
 use crate::vm::Error;
@@ -173,22 +174,4 @@ fn show_host_tsc(fd: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
     } else {
         Err(kvm_ioctls::Error::last())
     }
-}
-
-/// The vector state that the host's kernel has enabled.
-#[allow(
-    unsafe_code,
-    reason = "one instruction without a wrapper for this register"
-)]
-fn host_xcr0() -> u64 {
-    if !std::arch::is_x86_feature_detected!("xsave") {
-        return 1;
-    }
-    #[target_feature(enable = "xsave")]
-    fn read() -> u64 {
-        // SAFETY: the caller checked the feature, and register 0 exists wherever the instruction does.
-        unsafe { std::arch::x86_64::_xgetbv(0) }
-    }
-    // SAFETY: the feature is present.
-    unsafe { read() }
 }

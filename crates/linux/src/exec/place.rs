@@ -4,17 +4,13 @@ use super::elf::Image;
 use crate::fs::Path;
 use crate::mm::layout::{GUARD_GAP, PIE_BASE, STACK_SIZE_MAX, STACK_SIZE_MIN, STACK_TOP};
 use crate::mm::vma::{Backing, Label, Vma, VmaFlags};
-use crate::mm::{MapObject, POPULATE_READ_MAX};
+use crate::mm::{MapObject, POPULATE_WRITE_MAX};
 use crate::{Errno, SysResult};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cormus_hypercall::layout::VDSO_SIZE_MAX;
 use cormus_hypercall::map::protection::{EXEC, READ, WRITE};
 use cormus_linux_abi::{page_down, page_up};
-
-/// Writable parts of a file up to this size are copied at once: nearly all of their pages are written while the program
-/// starts, and a page then costs 2 µs and not 5 to 8.
-const POPULATE_WRITE_MAX: u64 = 64 << 10;
 
 /// A file to be shown.
 pub(super) struct Part<'a> {
@@ -122,12 +118,7 @@ fn push_segments(part: &Part<'_>, bias: u64, placed: &mut Placed) {
             label: Label::None,
         };
         if file_end > start {
-            let limit = if writable {
-                POPULATE_WRITE_MAX
-            } else {
-                POPULATE_READ_MAX
-            };
-            let populate = segment.protection != 0 && file_end - start <= limit;
+            let populate = writable && file_end - start <= POPULATE_WRITE_MAX;
             placed.areas.push((area.clone(), populate));
             let zero_start = bias.wrapping_add(segment.zero_start);
             // As on Linux, what cannot be written keeps what the file has there.

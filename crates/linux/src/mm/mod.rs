@@ -23,7 +23,7 @@ mod shared;
 mod space;
 pub mod vma;
 
-pub use calls::{CALLS, POPULATE_READ_MAX};
+pub use calls::{CALLS, POPULATE_WRITE_MAX};
 pub use changes::{object_changed, spaces};
 pub use list::VmaInfo;
 pub use object::MapObject;
