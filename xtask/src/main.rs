@@ -15,6 +15,7 @@ use std::process::ExitCode;
 const HELP: &str = "\
 usage: cargo xtask COMMAND
 
+  build    `cormus` for use, as target/release/cormus
   check    formatting, lints, the project's own rules (tidy), licences, advisories
   test     `check`, a release build, and every test; installs missing programs when root on Debian
   demo     a tour of `cormus` on real programs, then the bench
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
+        ["build"] => test::build_release().map(|cormus| println!("{}", cormus.display())),
         ["check"] => check::run(),
         ["test"] => test::run(),
         ["demo"] => demo::run(),

@@ -22,6 +22,9 @@ use std::sync::{Mutex, PoisonError};
 /// Unit in which the heap grows.
 const GROWTH: u64 = 2 << 20;
 
+/// What every personality uses of its heap at once.
+const FIRST_USED: u64 = 96 << 10;
+
 /// Chunks that are there from the beginning: what the monitor shares with the personality, and the heap's first.
 pub(crate) const FIRST_CHUNKS: u64 = 2;
 
@@ -118,6 +121,17 @@ impl Region {
             chunk += CHUNK_SIZE;
         }
         self.end.store(end, Ordering::Release);
+        if start == HEAP_OFFSET {
+            // A wish: pages that are not there come at their first touch, one by one.
+            // SAFETY: the range is part of the region, in which no reference lies.
+            let _ = unsafe {
+                sys::madvise(
+                    self.host + start,
+                    FIRST_USED.min(len),
+                    libc::MADV_POPULATE_WRITE,
+                )
+            };
+        }
         Ok(start)
     }
 
@@ -316,7 +330,7 @@ impl Region {
     /// The host's.
     pub fn map_image(&self, file: BorrowedFd<'_>, offset: u64, len: u64) -> SysResult<()> {
         assert!(len <= AREAS_OFFSET && len.is_multiple_of(sys::PAGE));
-        let flags = libc::MAP_PRIVATE | libc::MAP_POPULATE;
+        let flags = libc::MAP_PRIVATE;
         let file = file.as_raw_fd();
         // SAFETY: the range is part of the region, in which no reference lies yet.
         unsafe { sys::mmap_over(self.host, len, libc::PROT_READ, flags, file, offset) }?;

@@ -97,7 +97,8 @@ struct Origin {
 /// All windows of one machine, by their numbers.
 #[derive(Debug)]
 pub struct Windows {
-    entries: Box<[OnceLock<Window>]>,
+    /// Each where it is made, so that a machine with few does not touch memory for all.
+    entries: Box<[OnceLock<Box<Window>>]>,
     pool: Mutex<Pool>,
     shared: Arc<Shared>,
 }
@@ -158,9 +159,12 @@ impl Windows {
         let entry = self.entries.get(number as usize).ok_or(Errno::EAGAIN)?;
         if entry.get().is_none() {
             let window = Window::new(Arc::clone(&self.shared))?;
-            assert!(entry.set(window).is_ok(), "the pool's lock is held");
+            assert!(
+                entry.set(Box::new(window)).is_ok(),
+                "the pool's lock is held"
+            );
         }
-        entry.get().ok_or(Errno::EAGAIN)
+        entry.get().map(Box::as_ref).ok_or(Errno::EAGAIN)
     }
 
     /// The window of a number above all that are in use; numbers that are left out are free.
@@ -187,6 +191,7 @@ impl Windows {
             .ok()
             .and_then(|index| self.entries.get(index))
             .and_then(OnceLock::get)
+            .map(Box::as_ref)
             .filter(|window| window.is_live())
             .ok_or(Errno::EINVAL)
     }
@@ -198,7 +203,7 @@ impl Windows {
     pub fn any_root(&self) -> SysResult<Root> {
         let live = self.entries.iter().filter_map(OnceLock::get);
         live.filter(|window| window.is_live())
-            .map(Window::root)
+            .map(|window| window.root())
             .next()
             .ok_or(Errno::EINVAL)
     }

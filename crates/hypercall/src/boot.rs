@@ -1,10 +1,13 @@
 //! What the monitor tells the personality at the start, and requests from outside while the machine runs.
 
+use crate::file::FileAttr;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// The machine's configuration, in [postcard](https://docs.rs/postcard) encoding at [`crate::layout::BOOT_OFFSET`].
+/// The machine's configuration, in [postcard](https://docs.rs/postcard) encoding at [`crate::layout::BOOT_OFFSET`]. The next multiple
+/// of 8 behind it holds a `u64` with the length of [`crate::file::WalkRecord`]s, and then those: what the monitor has seen of the files
+/// that the program's start needs, so that the personality need not ask.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BootConfig {
     /// The program: a path, or a name that is looked for in `PATH` of `environment`.
@@ -25,6 +28,8 @@ pub struct BootConfig {
     pub terminal: bool,
     /// Whether standard input is connected at all.
     pub stdin: bool,
+    /// Of each standard stream, bits of [`crate::file::stream`].
+    pub streams: [u64; 3],
     /// Memory of the whole machine in bytes, as the program is told.
     pub memory_bytes: u64,
     /// Processors that the program is told of.
@@ -60,6 +65,8 @@ pub struct Root {
     pub writable: bool,
     /// Whether the root is one regular file, which appears as that file.
     pub file: bool,
+    /// Attributes of the root itself, at the start.
+    pub attr: FileAttr,
 }
 
 /// A port of the machine that is published on the host.

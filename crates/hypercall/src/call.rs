@@ -4,7 +4,7 @@
 pub const PORT: u8 = 0xc0;
 
 /// Version of this interface. A change of a number, a format or a meaning makes a new one.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 /// Flag of [`Call::Wait`]: a kick does not end the sleep (for the personality's own locks).
 pub const WAIT_UNINTERRUPTIBLE: u64 = 1;
@@ -134,10 +134,10 @@ calls! {
     FileSeek = 62("handle", "offset", "whence"),
     /// Sizes and counts of the file system below a root, as a `file::FsStat` to `stat`.
     FsStat = 63("root", "stat"),
-    /// Attributes of every name on a path in one call. `root` has the root's number in bits 0..32 and in bits 32..64 how many
-    /// bytes of the path are known already. For each name behind those a `file::WalkRecord` is written to `buffer`, a symbolic
-    /// link's with its target; a link or an error is the last one. Bytes filled.
-    FileWalk = 64("root", "path", "path_len", "buffer", "len"),
+    /// Walks a path on the machine's behalf: the argument is a `file::WalkRequest` at `request` (region address). For each name that
+    /// it comes by, those behind symbolic links included, a `file::WalkRecord` is written to the request's buffer; an error is the
+    /// last one. No link leads out of the root: an absolute one begins at it. Bytes filled.
+    FileWalk = 64("request"),
     /// Opens, reads and closes a directory: records as of `DirRead` into `buffer`, at most 64 KiB. Bytes filled; bit 32 is set if
     /// these are all there are.
     DirList = 65("root", "path", "path_len", "buffer", "len"),
@@ -151,8 +151,6 @@ calls! {
     StreamWrite = 70("stream", "buffer", "len"),
     /// Reads from the machine's standard input. Bytes read, 0 at the end, `EAGAIN` when there is nothing yet (an event follows).
     StreamRead = 71("buffer", "len"),
-    /// Attributes of a standard stream (0, 1, 2): one of `file::stream` bits.
-    StreamInfo = 72("stream"),
     /// Size of the terminal: columns in bits 0..16, rows in 16..32.
     TerminalSize = 73(),
 

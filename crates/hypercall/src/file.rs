@@ -1,4 +1,6 @@
-//! Files beneath granted roots: attributes, directory records, name requests.
+//! Files beneath granted roots: attributes, directory records, walks, name requests.
+
+use serde::{Deserialize, Serialize};
 
 /// `flags` of [`crate::Call::FileOpen`].
 pub mod open {
@@ -18,7 +20,7 @@ pub mod open {
     pub const APPEND: u64 = 64;
 }
 
-/// Bits of [`crate::Call::StreamInfo`].
+/// Bits of [`crate::boot::BootConfig::streams`].
 pub mod stream {
     /// The stream is open at all.
     pub const OPEN: u64 = 1;
@@ -31,7 +33,7 @@ pub mod stream {
 /// Attributes of a file, as of statx(2).
 #[allow(missing_docs, reason = "the fields of statx(2) under their own names")]
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileAttr {
     pub ino: u64,
     pub size: u64,
@@ -84,14 +86,57 @@ pub struct DirRecord {
 unsafe impl cormus_linux_abi::Pod for DirRecord {}
 const _: () = assert!(size_of::<DirRecord>() == 24);
 
-/// One name of [`crate::Call::FileWalk`]; a link's target follows, then zeroes up to a multiple of 8.
+/// `flags` of a [`WalkRequest`].
+pub mod walk {
+    /// A symbolic link in the last name is followed too.
+    pub const FOLLOW: u32 = 1;
+    /// A regular file at the end is opened for reading, and its first bytes are told.
+    pub const OPEN: u32 = 2;
+}
+
+/// Argument of [`crate::Call::FileWalk`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WalkRequest {
+    /// Number of the root.
+    pub root: u32,
+    /// Bits of [`walk`].
+    pub flags: u32,
+    /// Region address of the path, relative to the root.
+    pub path: u64,
+    /// Bytes of it.
+    pub path_len: u64,
+    /// Bytes of it that name a directory which is known already and lead over no symbolic link.
+    pub known: u64,
+    /// Region address of the room for [`WalkRecord`]s.
+    pub buffer: u64,
+    /// Bytes of it.
+    pub len: u64,
+}
+
+#[allow(
+    unsafe_code,
+    reason = "plain structure that crosses the interface as bytes"
+)]
+// SAFETY: integers only, in an order without padding (checked below).
+unsafe impl cormus_linux_abi::Pod for WalkRequest {}
+const _: () = assert!(size_of::<WalkRequest>() == 2 * 4 + 5 * 8);
+
+/// One name that a walk came by. Its path beneath the root, which leads over no symbolic link, follows; then a link's target, the
+/// first bytes of a file that was opened, and zeroes up to a multiple of 8.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WalkRecord {
-    /// Attributes, if `error` is 0.
+    /// Attributes, if `error` is 0. With `EACCES` the type and inode number of a directory that the host does not show.
     pub attr: FileAttr,
+    /// One more than the handle of a file that was opened; 0 for none.
+    pub handle: u64,
+    /// Bytes of the path.
+    pub path_len: u32,
     /// Bytes of the link's target.
     pub link_len: u32,
+    /// Bytes of the file's beginning.
+    pub data_len: u32,
     /// Error number of a name that cannot be looked at.
     pub error: u32,
 }
@@ -100,14 +145,20 @@ pub struct WalkRecord {
     unsafe_code,
     reason = "plain structure that crosses the interface as bytes"
 )]
-// SAFETY: integers only; the two words behind the attributes leave no padding.
+// SAFETY: integers only; the words behind the attributes leave no padding.
 unsafe impl cormus_linux_abi::Pod for WalkRecord {}
-const _: () = assert!(size_of::<WalkRecord>() == size_of::<FileAttr>() + 8);
+const _: () = assert!(size_of::<WalkRecord>() == size_of::<FileAttr>() + 8 + 4 * 4);
 
 /// Result bit of [`crate::Call::DirList`]: the whole directory was read.
 pub const DIR_COMPLETE: u64 = 1 << 32;
-/// Most names of one [`crate::Call::FileWalk`].
+/// Most names of one [`crate::Call::FileWalk`], those behind symbolic links included.
 pub const WALK_COUNT_MAX: usize = 64;
+/// A file that a walk opens is told whole up to this size.
+pub const WALK_WHOLE_MAX: u64 = 16 << 10;
+/// Of a larger one this much is told: the headers of a program or library.
+pub const WALK_HEAD_LEN: u64 = 4 << 10;
+/// Most room that one [`crate::Call::FileWalk`] fills.
+pub const WALK_ROOM_MAX: u64 = 64 << 10;
 
 /// Longest path of a request, in bytes.
 pub const PATH_LEN_MAX: u64 = 4096;

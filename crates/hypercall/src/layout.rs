@@ -12,6 +12,9 @@
 /// half of a host process's 47-bit address space.
 pub const WINDOW_SIZE: u64 = 1 << 37;
 
+/// The window in which the first vCPU begins; it is empty then.
+pub const FIRST_WINDOW: u32 = 0;
+
 /// Unit in which the monitor gives guest-physical memory (a KVM memory slot) to a window or to the region.
 pub const CHUNK_SIZE: u64 = 64 << 20;
 
@@ -40,10 +43,11 @@ pub const VDSO_OFFSET: u64 = IMAGE_SIZE_MAX + 0x4_0000;
 /// Most that the vDSO's image may take: what is mapped in a program, as on Linux.
 pub const VDSO_SIZE_MAX: u64 = 0x2000;
 
-/// The serialized [`crate::boot::BootConfig`], as an offset into the region: a `u64` with the length, then the bytes.
+/// The serialized [`crate::boot::BootConfig`], as an offset into the region: a `u64` with the length, then the bytes, then what the
+/// configuration's text says.
 pub const BOOT_OFFSET: u64 = IMAGE_SIZE_MAX + 0x8_0000;
 
-/// Most that the serialized boot configuration may take, its length word included.
+/// Most that the serialized boot configuration and what follows it may take, length words included.
 pub const BOOT_SIZE_MAX: u64 = 0x8_0000;
 
 /// The first vCPU's [`crate::area::VcpuArea`], as an offset into the region.

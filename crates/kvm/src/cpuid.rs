@@ -6,7 +6,9 @@
 
 use crate::device::{Kind, Kvm};
 use crate::vm::Error;
-use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
+use kvm_bindings::{
+    CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2,
+};
 use std::arch::x86_64::__cpuid_count;
 
 /// Says `Y` where PVM makes the guest's `cpuid` fault and answers it from the table, on processors that can.
@@ -28,8 +30,7 @@ const OSXSAVE: u32 = 1 << 27;
 
 /// The table for this host's vCPUs.
 pub(crate) fn table(kvm: &kvm_ioctls::Kvm) -> Result<CpuId, Error> {
-    let intercepted =
-        || std::fs::read(INTERCEPTED).is_ok_and(|text| text.first() == Some(&b'Y'));
+    let intercepted = || std::fs::read(INTERCEPTED).is_ok_and(|text| text.first() == Some(&b'Y'));
     if Kvm::kind() == Kind::Pvm && !intercepted() {
         let entries = NEEDED.map(entry);
         // The list is far below its limit.

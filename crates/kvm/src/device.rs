@@ -116,7 +116,11 @@ impl Kvm {
             .inner
             .create_vm()
             .map_err(|error| Error::new("create a virtual machine", error))?;
-        Ok(Vm::new(fd, self.cpuid()?))
+        let vm = Vm::new(fd, self.cpuid()?);
+        if Kvm::kind() == Kind::Pvm {
+            vm.keep_interrupt_controllers()?;
+        }
+        Ok(vm)
     }
 
     fn cpuid(&self) -> Result<CpuId, Error> {

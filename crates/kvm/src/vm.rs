@@ -4,9 +4,13 @@
     reason = "a memory slot hands host memory to the guest by address"
 )]
 
+use crate::device::{Kind, Kvm};
 use crate::setup::VcpuSetup;
 use crate::vcpu::Vcpu;
-use kvm_bindings::{CpuId, kvm_userspace_memory_region};
+use kvm_bindings::{
+    CpuId, KVM_CAP_SPLIT_IRQCHIP, KVM_MP_STATE_RUNNABLE, kvm_enable_cap, kvm_mp_state,
+    kvm_userspace_memory_region,
+};
 use kvm_ioctls::VmFd;
 use std::os::fd::AsRawFd;
 
@@ -47,6 +51,18 @@ pub struct Vm {
 impl Vm {
     pub(crate) fn new(fd: VmFd, cpuid: CpuId) -> Vm {
         Vm { fd, cpuid }
+    }
+
+    /// Lets KVM give each vCPU a local interrupt controller, which nobody uses. Without one it switches the kernel's code to look
+    /// whether a vCPU has any, and back at the end: writing over code that runs takes 0.25 ms each time.
+    pub(crate) fn keep_interrupt_controllers(&self) -> Result<(), Error> {
+        let split = kvm_enable_cap {
+            cap: KVM_CAP_SPLIT_IRQCHIP,
+            ..Default::default()
+        };
+        self.fd
+            .enable_cap(&split)
+            .map_err(|error| Error::new("set up interrupt controllers", error))
     }
 
     /// Shows `len` bytes of host memory at `host` to the guest, at guest-physical `guest`.
@@ -92,6 +108,14 @@ impl Vm {
             .fd
             .create_vcpu(u64::from(index))
             .map_err(|error| Error::new("create a virtual processor", error))?;
+        if index != 0 && Kvm::kind() == Kind::Pvm {
+            // With interrupt controllers only the first one runs unasked.
+            let runnable = kvm_mp_state {
+                mp_state: KVM_MP_STATE_RUNNABLE,
+            };
+            fd.set_mp_state(runnable)
+                .map_err(|error| Error::new("start a virtual processor", error))?;
+        }
         setup.apply(fd, &self.cpuid)
     }
 }

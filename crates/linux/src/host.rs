@@ -7,7 +7,7 @@ use crate::platform::platform;
 use crate::{Errno, SysResult};
 use core::sync::atomic::{AtomicU32, Ordering};
 use cormus_hypercall::change::Watched;
-use cormus_hypercall::file::{DIR_COMPLETE, FileAttr, FsStat, NameRequest};
+use cormus_hypercall::file::{DIR_COMPLETE, FileAttr, FsStat, NameRequest, WalkRequest};
 use cormus_hypercall::map::MapRequest;
 use cormus_hypercall::{Call, WAIT_PLAIN, WAIT_UNINTERRUPTIBLE, edge};
 
@@ -301,20 +301,24 @@ pub fn dir_read(handle: u64, cookie: u64, buffer: &mut [u8]) -> SysResult<usize>
     call(Call::DirRead, [handle, cookie, address_mut(buffer), len, 0]).map(|n| n as usize)
 }
 
-/// Walk records of the names of `path` behind its first `known` bytes; bytes filled.
-pub fn file_walk(root: u32, path: &[u8], known: usize, buffer: &mut [u8]) -> SysResult<usize> {
-    let len = buffer.len() as u64;
-    call(
-        Call::FileWalk,
-        [
-            u64::from(root) | (known as u64) << 32,
-            address(path),
-            path.len() as u64,
-            address_mut(buffer),
-            len,
-        ],
-    )
-    .map(|n| n as usize)
+/// Walks a path below a root from its first `known` bytes on, as `flags` of `file::walk` say; bytes of records filled.
+pub fn file_walk(
+    root: u32,
+    path: &[u8],
+    known: usize,
+    flags: u32,
+    buffer: &mut [u8],
+) -> SysResult<usize> {
+    let request = WalkRequest {
+        root,
+        flags,
+        path: address(path),
+        path_len: path.len() as u64,
+        known: known as u64,
+        len: buffer.len() as u64,
+        buffer: address_mut(buffer),
+    };
+    call(Call::FileWalk, [address(&request), 0, 0, 0, 0]).map(|n| n as usize)
 }
 
 /// Directory records of a path; bytes filled, and whether these are all.
@@ -395,11 +399,6 @@ pub fn stream_write(stream: u32, buffer: u64, len: u64) -> SysResult {
 /// Reads standard input into a window or region address.
 pub fn stream_read(buffer: u64, len: u64) -> SysResult {
     call(Call::StreamRead, [buffer, len, 0, 0, 0])
-}
-
-/// Bits of `file::stream` for a standard stream.
-pub fn stream_info(stream: u32) -> u64 {
-    call(Call::StreamInfo, [u64::from(stream), 0, 0, 0, 0]).unwrap_or(0)
 }
 
 /// Columns and rows of the terminal.

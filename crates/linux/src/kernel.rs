@@ -42,13 +42,13 @@ impl core::fmt::Debug for Kernel {
 }
 
 impl Kernel {
-    /// A machine's state before its first process.
+    /// A machine's state before its first process; `records` are what the monitor has seen of files.
     ///
     /// # Errors
     /// What setting up the directory tree reports.
-    pub fn new(config: BootConfig) -> SysResult<Kernel> {
+    pub fn new(config: BootConfig, records: &[u8]) -> SysResult<Kernel> {
         crate::frames::set_memory(config.memory_bytes);
-        let vfs = Vfs::new(&config)?;
+        let vfs = Vfs::new(&config, records)?;
         Ok(Kernel {
             hostname: SpinLock::new(config.hostname.as_bytes().to_vec()),
             tasks: Tasks::new(config.task_count_max),

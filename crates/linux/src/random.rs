@@ -64,6 +64,17 @@ fn fill_in(generation: u32, buffer: &mut [u8]) {
     }
 }
 
+/// Makes the next bytes depend on `bytes`, which the host's own generator has made.
+pub fn seed(bytes: &[u8; 32]) {
+    let mut generator = GENERATOR.lock();
+    for (byte, fresh) in generator.key.iter_mut().zip(bytes) {
+        *byte ^= fresh;
+    }
+    generator.left = 0;
+    generator.fresh = RESEED_INTERVAL;
+    generator.generation = time::generation();
+}
+
 impl Generator {
     fn refill(&mut self) {
         if self.fresh == 0 {

@@ -1,6 +1,7 @@
 //! What a machine is made from.
 
 use cormus_hypercall::boot;
+use cormus_hypercall::file::FileAttr;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -191,9 +192,14 @@ impl Config {
         }
     }
 
-    /// What the personality is told; `files` says of each root whether it is one file.
-    pub(crate) fn boot(&self, files: &[bool], seed: [u8; 32]) -> boot::BootConfig {
-        let roots = self.roots.iter().zip(files);
+    /// What the personality is told; `roots` says of each root whether it is one file, and its attributes.
+    pub(crate) fn boot(
+        &self,
+        roots: &[(bool, FileAttr)],
+        streams: [u64; 3],
+        seed: [u8; 32],
+    ) -> boot::BootConfig {
+        let roots = self.roots.iter().zip(roots);
         boot::BootConfig {
             program: self.program.clone(),
             arguments: self.arguments.clone(),
@@ -204,16 +210,18 @@ impl Config {
             hostname: self.hostname.clone(),
             terminal: self.terminal,
             stdin: self.stdin,
+            streams,
             memory_bytes: self.memory_bytes,
             cpu_count: self.cpu_count(),
             task_count_max: self.task_count_max,
             file_count_max: self.file_count_max,
             layer_bytes_max: self.layer_bytes_max,
             roots: roots
-                .map(|(root, file)| boot::Root {
+                .map(|(root, (file, attr))| boot::Root {
                     mount_point: root.mount_point.clone(),
                     writable: root.writable,
                     file: *file,
+                    attr: *attr,
                 })
                 .collect(),
             published: self

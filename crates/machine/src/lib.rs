@@ -36,6 +36,7 @@ mod remote;
 mod requests;
 mod signals;
 mod sleep;
+mod start;
 mod stats;
 mod streams;
 mod upcall;

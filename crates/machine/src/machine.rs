@@ -10,11 +10,12 @@ use crate::files::Files;
 use crate::monitor::{MakeThread, Monitor, Parts};
 use crate::quota::Quota;
 use crate::signals;
+use crate::start;
 use crate::stats::Stats;
 use crate::streams::Streams;
 use crate::vcpu::{Entry, Runner};
-use cormus_guest_mem::{Memory, MemorySlots, Region};
-use cormus_hypercall::layout::{BOOT_OFFSET, BOOT_SIZE_MAX, REGION_BASE, area_address};
+use cormus_guest_mem::{Memory, MemorySlots};
+use cormus_hypercall::layout::area_address;
 use cormus_kvm::{Kvm, Vcpu, Vm, interrupt};
 use cormus_linux_abi::{Errno, SysResult};
 use rustix::fs::Mode;
@@ -57,7 +58,7 @@ impl Machine {
     /// Says what of the host is missing, or what of the configuration cannot be had.
     pub fn new(config: &Config) -> Result<Machine, StartError> {
         let (monitor, threads) = Machine::assemble(config, Clock::new)?;
-        write_boot(config, &monitor.files, &monitor.region)?;
+        start::write(config, &monitor.files, &monitor.streams, &monitor.region)?;
         monitor.clock.publish(&monitor.region);
         let first = first_vcpu(&monitor, &threads)?;
         Machine::ready(monitor, threads, vec![(0, first, Entry::Boot)])
@@ -267,30 +268,6 @@ fn open_trace(target: Option<&TraceTarget>) -> Result<Option<File>, StartError> 
                 })
         }
     }
-}
-
-fn write_boot(config: &Config, files: &Files, region: &Region) -> Result<(), StartError> {
-    let mut seed = [0; 32];
-    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()).map_err(|error| {
-        StartError::Host {
-            action: "get random bytes",
-            source: error.into(),
-        }
-    })?;
-    let boot = config.boot(&files.root_kinds(), seed);
-    let bytes = postcard::to_allocvec(&boot).unwrap_or_default();
-    let max = BOOT_SIZE_MAX - 8;
-    if bytes.len() as u64 > max {
-        return Err(StartError::TooLong {
-            len: bytes.len(),
-            max,
-        });
-    }
-    let place = REGION_BASE + BOOT_OFFSET;
-    region
-        .write(place, &(bytes.len() as u64))
-        .and_then(|()| region.write_bytes(place + 8, &bytes))
-        .map_err(StartError::Memory)
 }
 
 /// Makes vCPU 0 in the first window, with its thread to be the caller of `run`.

@@ -59,7 +59,8 @@ pub struct Request {
 
 fn execve(context: &mut Context<'_>) -> SysResult {
     let name = user::read_path(context.arg(0))?;
-    let path = walk::lookup(context.task, AT_FDCWD, &name, WalkFlags::FOLLOW)?;
+    let how = WalkFlags::FOLLOW | WalkFlags::OPENS;
+    let path = walk::lookup(context.task, AT_FDCWD, &name, how)?;
     let lists = [context.arg(1), context.arg(2)];
     run_lists(context, path, name, true, lists)
 }
@@ -71,7 +72,7 @@ fn execveat(context: &mut Context<'_>) -> SysResult {
     if flags & !(nr::AT_EMPTY_PATH | nr::AT_SYMLINK_NOFOLLOW) != 0 {
         return Err(Errno::EINVAL);
     }
-    let mut how = WalkFlags::FOLLOW;
+    let mut how = WalkFlags::FOLLOW | WalkFlags::OPENS;
     if flags & nr::AT_EMPTY_PATH != 0 {
         how |= WalkFlags::EMPTY;
     }

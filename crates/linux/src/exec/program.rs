@@ -17,6 +17,9 @@ const SCRIPT_DEPTH_MAX: usize = 5;
 /// How much of a file is read at first: the headers of a usual program.
 const HEAD_LEN: usize = 2048;
 
+/// How programs are looked for.
+const HOW: WalkFlags = WalkFlags::FOLLOW.union(WalkFlags::OPENS);
+
 /// An opened program file.
 pub(super) struct Opened {
     pub(super) file: Arc<File>,
@@ -92,7 +95,7 @@ pub(super) fn find(
         arguments.extend(line.argument);
         arguments.push(name);
         arguments.extend(rest);
-        path = walk::lookup(task, AT_FDCWD, &line.interpreter, WalkFlags::FOLLOW)?;
+        path = walk::lookup(task, AT_FDCWD, &line.interpreter, HOW)?;
         name = line.interpreter;
     }
     Err(Errno::ELOOP)
@@ -114,7 +117,7 @@ fn open(task: &Task, path: &Path) -> SysResult<Arc<File>> {
 }
 
 fn open_interpreter(task: &Task, name: &[u8]) -> SysResult<Opened> {
-    let path = walk::lookup(task, AT_FDCWD, name, WalkFlags::FOLLOW)?;
+    let path = walk::lookup(task, AT_FDCWD, name, HOW)?;
     let file = open(task, &path)?;
     let mut head = alloc::vec![0; HEAD_LEN];
     let reader = FileBytes { file: &file, task };

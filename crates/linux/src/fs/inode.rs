@@ -114,7 +114,9 @@ pub trait Inode: Any + Send + Sync {
 
     /// Names on the way from this directory will be walked: a file system that can fetch what it needs for all of them at once
     /// does so, and gives the objects to be held until the walk has found them.
-    fn look_ahead(&self, _names: &[u8]) -> Vec<Arc<dyn Inode>> {
+    ///
+    /// `how` has flags of `file::walk` for what lies at the end.
+    fn look_ahead(&self, _names: &[u8], _how: u32) -> Vec<Arc<dyn Inode>> {
         Vec::new()
     }
 

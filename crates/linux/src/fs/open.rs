@@ -48,6 +48,9 @@ pub fn open(
         !flags.contains(OpenFlags::NOFOLLOW) && !exclusive,
     );
     walk.set(WalkFlags::DIRECTORY, flags.contains(OpenFlags::DIRECTORY));
+    let other = OpenFlags::PATH | OpenFlags::DIRECTORY | OpenFlags::CREAT | OpenFlags::TRUNC;
+    let reads = flags.readable() && !flags.writable() && !flags.intersects(other);
+    walk.set(WalkFlags::OPENS, reads);
     loop {
         match walk::find(task, dirfd, path, walk)? {
             Found::Existing(_) if exclusive => return Err(Errno::EEXIST),

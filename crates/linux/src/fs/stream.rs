@@ -73,7 +73,7 @@ pub fn standard_files(kernel: &Kernel) -> [Option<Arc<File>>; 3] {
         news
     });
     [(0, &input), (1, &output), (2, &output)].map(|(number, news)| {
-        let info = host::stream_info(number);
+        let info = kernel.config.streams[number as usize];
         let missing = info & stream::OPEN == 0;
         if missing && (number != 0 || kernel.config.stdin) {
             return None;

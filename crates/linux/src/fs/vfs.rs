@@ -1,7 +1,7 @@
 //! The tree of mounts and the places in it.
 
 use super::dentry::{Dentry, DentryCache};
-use super::layer::{Layer, LayerNode};
+use super::layer::{Layer, LayerNode, told};
 use super::volume::Volume;
 use super::{Inode, NodeKind};
 use crate::sync::{Mutex, SpinLock};
@@ -190,12 +190,13 @@ impl core::fmt::Debug for Vfs {
 }
 
 impl Vfs {
-    /// The tree that the configuration describes.
+    /// The tree that the configuration describes, of which `records` tell some names already.
     ///
     /// # Errors
     /// What the roots report.
-    pub fn new(config: &BootConfig) -> SysResult<Vfs> {
-        let root_node = Layer::over_root(0, config.layer_bytes_max)?;
+    pub fn new(config: &BootConfig, records: &[u8]) -> SysResult<Vfs> {
+        let root = config.roots.first().ok_or(Errno::EINVAL)?;
+        let root_node = Layer::over_root(0, root.attr, config.layer_bytes_max);
         let layer = root_node.layer().clone();
         let mount = Arc::new(Mount {
             id: 1,
@@ -216,14 +217,41 @@ impl Vfs {
             names: Mutex::new(()),
             layer,
         };
+        vfs.learn(records);
         for (number, root) in (0u32..).zip(&config.roots).skip(1) {
             vfs.mount_volume(number, root)?;
         }
         Ok(vfs)
     }
 
+    /// Remembers the names that walk records of the root tell.
+    fn learn(&self, records: &[u8]) {
+        let mut directories = alloc::vec![(&b""[..], self.root.dentry.clone())];
+        for told in told(records) {
+            let holder = directories
+                .iter()
+                .find(|(path, _)| *path == told.directory());
+            let Some((_, holder)) = holder else { continue };
+            let holder = holder.clone();
+            let node = holder
+                .inode()
+                .and_then(|inode| inode.as_any().downcast_ref::<LayerNode>())
+                .and_then(|node| node.arc().ok());
+            let (path, name) = (told.path(), told.name());
+            // Held until the directory's own answer, which is this one.
+            let Some(Ok(_entered)) = node.map(|node| node.enter(told)) else {
+                continue;
+            };
+            if let Ok(dentry) = holder.child(name, &self.cache)
+                && dentry.inode().is_some()
+            {
+                directories.push((path, dentry));
+            }
+        }
+    }
+
     fn mount_volume(&self, number: u32, config: &Root) -> SysResult<()> {
-        let root = Volume::open_root(number)?;
+        let root = Volume::open_root(number, &config.attr)?;
         let place = self.make_place(&config.mount_point, root.kind() == NodeKind::Directory)?;
         let flags = if config.writable {
             0

@@ -9,6 +9,7 @@ use crate::task::{Credentials, Task};
 use crate::{Errno, SysResult};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use cormus_hypercall::file::walk;
 
 /// Stands for the working directory where a call takes a directory's descriptor.
 pub const AT_FDCWD: i32 = -100;
@@ -42,6 +43,8 @@ bitflags::bitflags! {
         const BENEATH = 0x80;
         /// RESOLVE_IN_ROOT.
         const IN_ROOT = 0x100;
+        /// What is found will be opened for reading if it is a regular file: a file system may do so at once.
+        const OPENS = 0x200;
     }
 }
 
@@ -284,8 +287,16 @@ impl<'a> Walk<'a> {
     fn look_ahead(&mut self, at: &Path, name: &[u8]) {
         let mut names = name.to_vec();
         let rest = self.text.get(self.position..).unwrap_or(&[]);
+        let mut how = walk::FOLLOW;
+        if rest.is_empty() && !self.flags.contains(WalkFlags::FOLLOW) {
+            how = 0;
+        }
+        if self.flags.contains(WalkFlags::OPENS) {
+            how |= walk::OPEN;
+        }
         for next in rest.split(|&byte| byte == b'/') {
             if next == b".." || next.len() > NAME_MAX {
+                how = walk::FOLLOW;
                 break;
             }
             if !next.is_empty() && next != b"." {
@@ -293,7 +304,7 @@ impl<'a> Walk<'a> {
                 names.extend_from_slice(next);
             }
         }
-        self.ahead = at.inode.look_ahead(&names);
+        self.ahead.extend(at.inode.look_ahead(&names, how));
     }
 
     /// The place above, which for the walk's root is itself.

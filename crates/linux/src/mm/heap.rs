@@ -84,7 +84,14 @@ impl Maps {
                 .checked_next_multiple_of(HUGE_SIZE)
                 .filter(|&end| large && end <= room)
                 .unwrap_or(target);
-            requests::make(&[zeroes(self.window, from, target)])?;
+            // What is asked for is used at once, what is mapped in advance perhaps never.
+            let wanted = new_end.min(target);
+            let mut batch = alloc::vec![zeroes(self.window, from, wanted)];
+            batch[0].populate = u32::from(self.may_fill(wanted - from));
+            if wanted < target {
+                batch.push(zeroes(self.window, wanted, target));
+            }
+            requests::make(&batch)?;
             self.heap.mapped = target;
             if large {
                 // A wish, as for large mappings.

@@ -6,8 +6,14 @@ use super::space::{NewMap, Place};
 use super::vma::{Backing, Vma, VmaFlags, VmaMap};
 use crate::{Errno, SysResult, host};
 use alloc::vec::Vec;
-use cormus_hypercall::map::MapRequest;
+use cormus_hypercall::map::{MapRequest, protection};
 use cormus_linux_abi::{PAGE_SIZE, page_down, page_up};
+
+/// Private memory that a program asks for gets its pages at once while it is this little: a starting program is about to fill it,
+/// and on nested KVM a page then costs 1 µs and not 4, since what the host has there already is shown to the guest eight pages at
+/// a time. One request, and all of an address space.
+const FILL_MAX: u64 = 1 << 20;
+const FILL_TOTAL: u64 = 4 << 20;
 
 /// Most mappings that wait to be told to the monitor: those of one library are five.
 const PENDING_COUNT_MAX: usize = 32;
@@ -22,6 +28,8 @@ pub(super) struct Maps {
     pub(super) map_top: u64,
     /// Flags for areas to come, of mlockall(2) with MCL_FUTURE.
     pub(super) lock_future: bool,
+    /// What is left of [`FILL_TOTAL`].
+    fill_left: u64,
     /// Counts what faults have mended.
     pub(super) version: u64,
     /// Mappings that areas show already and the monitor does not know yet.
@@ -48,10 +56,25 @@ impl Maps {
             heap: Heap::default(),
             map_top: STACK_TOP,
             lock_future: false,
+            fill_left: FILL_TOTAL,
             version: 0,
             pending: Vec::new(),
             hidden: Vec::new(),
         }
+    }
+
+    /// Whether `len` bytes of private memory that the program asks for get their pages at once.
+    pub(super) fn may_fill(&mut self, len: u64) -> bool {
+        let may = len <= FILL_MAX && len <= self.fill_left;
+        if may {
+            self.fill_left -= len;
+        }
+        may
+    }
+
+    /// Whether nothing was ever mapped here.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.areas.count() == 0 && self.pending.is_empty() && self.heap.mapped == 0
     }
 
     /// Takes over an area of the parent's, as fork(2) does.
@@ -116,8 +139,14 @@ impl Maps {
             // What they name must live until they are made.
             let hidden = self.areas.remove(start, end);
             self.hidden.extend(hidden);
+            self.cut_pending(start, end);
             self.pending.append(&mut batch);
+            // The loader writes to a library's data at once, behind the end of what the file has of it: it comes last.
+            let complete = vma.protection & protection::WRITE != 0;
             self.areas.insert(vma);
+            if complete {
+                self.flush()?;
+            }
             return Ok(start);
         }
         self.flush()?;
@@ -140,6 +169,29 @@ impl Maps {
         self.pending.len() < PENDING_COUNT_MAX
             && !self.lock_future
             && (over_waiting || (untouched && more_follow))
+    }
+
+    /// Takes a range out of what waits: something else will be shown there.
+    fn cut_pending(&mut self, start: u64, end: u64) {
+        for request in core::mem::take(&mut self.pending) {
+            let request_end = request.address + request.len;
+            let (before, behind) = (start.min(request_end), end.max(request.address));
+            if request.address < before {
+                self.pending.push(MapRequest {
+                    len: before - request.address,
+                    ..request
+                });
+            }
+            if behind < request_end {
+                self.pending.push(MapRequest {
+                    address: behind,
+                    len: request_end - behind,
+                    // Means nothing where no file is shown.
+                    offset: request.offset + (behind - request.address),
+                    ..request
+                });
+            }
+        }
     }
 
     /// Tells the monitor what waits.

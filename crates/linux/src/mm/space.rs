@@ -14,6 +14,7 @@ use crate::{Errno, SysResult, host};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
+use cormus_hypercall::layout::FIRST_WINDOW;
 use cormus_linux_abi::{PAGE_SIZE, page_up};
 
 /// Where the parts of the program lie, as `/proc/PID/stat` and prctl(2) tell.
@@ -108,6 +109,12 @@ impl AddressSpace {
         Ok(AddressSpace::with_maps(Maps::new(window)))
     }
 
+    /// The first process's, in the window in which the first vCPU begins.
+    #[must_use]
+    pub fn first() -> AddressSpace {
+        AddressSpace::with_maps(Maps::new(FIRST_WINDOW))
+    }
+
     pub(super) fn with_maps(maps: Maps) -> AddressSpace {
         AddressSpace {
             window: maps.window,
@@ -125,6 +132,11 @@ impl AddressSpace {
     /// As mmap(2).
     pub fn map(&self, new: NewMap) -> SysResult {
         self.maps.lock().map(new)
+    }
+
+    /// Whether a new private mapping of `len` bytes gets its pages at once.
+    pub fn may_fill(&self, len: u64) -> bool {
+        self.maps.lock().may_fill(len)
     }
 
     /// Removes what lies in a range of whole pages.
@@ -188,6 +200,9 @@ impl AddressSpace {
     /// What the host reports.
     pub fn clear(&self) -> SysResult<()> {
         let mut maps = self.maps.lock();
+        if maps.is_fresh() {
+            return Ok(());
+        }
         *maps = Maps::new(self.window);
         host::unmap(maps.window, 0, cormus_hypercall::layout::WINDOW_SIZE)
     }

@@ -161,7 +161,10 @@ fn the_heap_grows_in_steps() {
     check_calls(&[]);
     assert_eq!(program.areas(start), [(0, 0x40, 3)]);
     assert_eq!(brk(start + 0x41000), Ok(start + 0x41000));
-    check_calls(&[("anonymous", start + 0x40000, 0x41000, 3)]);
+    check_calls(&[
+        ("anonymous", start + 0x40000, 0x1000, 3),
+        ("anonymous", start + 0x41000, 0x40000, 3),
+    ]);
     assert_eq!(brk(start + 0x1001), Ok(start + 0x1001));
     check_calls(&[("Unmap", start + 0x2000, 0x7f000, 0)]);
     assert_eq!(brk(start - 1), Ok(start + 0x1001));
@@ -193,7 +196,10 @@ fn a_mapping_over_what_the_heap_has_in_advance() {
         ("reserve", start + 0x8000, 0x1000, 0),
     ]);
     assert_eq!(memory.set_break(start + 0x1000), start + 0x1000);
-    check_calls(&[("anonymous", start, 0x8000, 3)]);
+    check_calls(&[
+        ("anonymous", start, 0x1000, 3),
+        ("anonymous", start + 0x1000, 0x7000, 3),
+    ]);
 }
 
 #[test]
@@ -286,14 +292,15 @@ fn a_librarys_parts_are_told_in_one_call() {
         part(Place::Fixed(base + 0x2000), 0x2000, 5, true),
         Ok(base + 0x2000)
     );
+    check_calls(&[]);
+    // The data comes last.
     assert_eq!(
         part(Place::Fixed(base + 0x6000), 0x2000, 3, false),
         Ok(base + 0x6000)
     );
-    check_calls(&[]);
-    assert!(memory.fault_in(base + 0x6000, 8, true));
     check_calls(&[
-        ("anonymous", base, 0x8000, 1),
+        ("anonymous", base, 0x2000, 1),
+        ("anonymous", base + 0x4000, 0x2000, 1),
         ("anonymous", base + 0x2000, 0x2000, 5),
         ("anonymous", base + 0x6000, 0x2000, 3),
     ]);
@@ -305,4 +312,11 @@ fn a_librarys_parts_are_told_in_one_call() {
         program.areas(base),
         [(0, 1, 3), (1, 2, 1), (2, 4, 5), (4, 6, 1), (6, 8, 3)]
     );
+    // Without data the first touch tells them.
+    let base = part(Place::Anywhere(0), 0x8000, 1, true).expect("an address");
+    assert_eq!(part(Place::Fixed(base), 0x8000, 5, true), Ok(base));
+    check_calls(&[]);
+    assert!(memory.fault_in(base, 8, false));
+    check_calls(&[("anonymous", base, 0x8000, 5)]);
+    assert!(!memory.fault_in(base, 8, false));
 }

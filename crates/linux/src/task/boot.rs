@@ -31,6 +31,9 @@ const EXIT_NOT_FOUND: u32 = 127;
 /// Where a program is looked for when the environment has no `PATH`.
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// How the program is looked for.
+const HOW: WalkFlags = WalkFlags::FOLLOW.union(WalkFlags::OPENS);
+
 /// What could not be done, to what, and why.
 struct Failure {
     what: Vec<u8>,
@@ -56,11 +59,12 @@ fn start(regs: &mut Regs) -> Result<(), Failure> {
             code: EXIT_SETUP,
         }
     };
-    let config = configuration().map_err(setup("boot configuration"))?;
-    let kernel = Kernel::new(config).map_err(setup("directory tree"))?;
+    let (config, records) = configuration().map_err(setup("boot configuration"))?;
+    crate::random::seed(&config.seed);
+    let kernel = Kernel::new(config, records).map_err(setup("directory tree"))?;
     let kernel: &'static Kernel = Box::leak(Box::new(kernel));
     let console = pseudo::mount_all(kernel).map_err(setup("system directories"))?;
-    let task = first_task(kernel).map_err(setup("first process"))?;
+    let task = first_task(kernel);
     if let Some(console) = console {
         attach_console(kernel, &task, console).map_err(setup("console"))?;
     }
@@ -80,25 +84,35 @@ fn start(regs: &mut Regs) -> Result<(), Failure> {
     })
 }
 
-/// The configuration that the monitor left in the region.
+/// The configuration that the monitor left in the region, and what it has seen of files.
 #[allow(
     unsafe_code,
     reason = "the configuration lies at a fixed place of the region"
 )]
-fn configuration() -> SysResult<BootConfig> {
+fn configuration() -> SysResult<(BootConfig, &'static [u8])> {
     let base = crate::platform::platform().region(REGION_BASE + BOOT_OFFSET);
     // SAFETY: the monitor wrote the length word and the bytes before it started the first vCPU; the range is inside the
     // region's first chunk.
     let len = unsafe { base.cast::<u64>().read() }.min(BOOT_SIZE_MAX - 8);
     // SAFETY: as above.
     let bytes = unsafe { core::slice::from_raw_parts(base.add(8), len as usize) };
-    postcard::from_bytes(bytes).map_err(|_| Errno::EINVAL)
+    let config = postcard::from_bytes(bytes).map_err(|_| Errno::EINVAL)?;
+    let behind = (8 + len).next_multiple_of(8);
+    let Some(room) = (BOOT_SIZE_MAX - 8).checked_sub(behind) else {
+        return Ok((config, &[]));
+    };
+    // SAFETY: as above; the place is a multiple of 8 and leaves room for a word.
+    let place = unsafe { base.add(behind as usize) };
+    // SAFETY: as above.
+    let len = unsafe { place.cast::<u64>().read() }.min(room);
+    // SAFETY: as above.
+    let records = unsafe { core::slice::from_raw_parts(place.add(8), len as usize) };
+    Ok((config, records))
 }
 
-/// Process 2 with its one thread, its streams, and an empty window, in which this vCPU then runs.
-fn first_task(kernel: &'static Kernel) -> SysResult<Arc<Task>> {
-    let memory = Arc::new(AddressSpace::new()?);
-    host::window_switch(memory.window)?;
+/// Process 2 with its one thread, its streams, and the empty window in which this vCPU runs.
+fn first_task(kernel: &'static Kernel) -> Arc<Task> {
+    let memory = Arc::new(AddressSpace::first());
     let root = kernel.vfs.root();
     let fs = Arc::new(FsContext::new(root.clone(), root, 0o22));
     let files = Arc::new(FdTable::default());
@@ -114,7 +128,7 @@ fn first_task(kernel: &'static Kernel) -> SysResult<Arc<Task>> {
         }
     }
     let credentials = Credentials::new(kernel.config.uid, kernel.config.gid);
-    Ok(super::first(kernel, credentials, fs, files, memory))
+    super::first(kernel, credentials, fs, files, memory)
 }
 
 /// Makes the console the first process's controlling terminal and its three streams.
@@ -158,7 +172,7 @@ fn run(task: &Arc<Task>, regs: &mut Regs) -> SysResult<()> {
 fn find(task: &Task, config: &BootConfig) -> SysResult<(Path, Vec<u8>)> {
     let program = &config.program;
     if program.contains(&b'/') {
-        let path = walk::lookup(task, AT_FDCWD, program, WalkFlags::FOLLOW)?;
+        let path = walk::lookup(task, AT_FDCWD, program, HOW)?;
         return Ok((path, program.clone()));
     }
     let path = config
@@ -185,7 +199,7 @@ fn find(task: &Task, config: &BootConfig) -> SysResult<(Path, Vec<u8>)> {
 }
 
 fn executable(task: &Task, name: &[u8]) -> SysResult<Path> {
-    let path = walk::lookup(task, AT_FDCWD, name, WalkFlags::FOLLOW)?;
+    let path = walk::lookup(task, AT_FDCWD, name, HOW)?;
     if path.inode.kind() != NodeKind::Regular {
         return Err(Errno::EACCES);
     }

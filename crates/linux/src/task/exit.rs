@@ -59,10 +59,10 @@ fn end_thread(task: &Arc<Task>) {
     }
     release_user_memory(task);
     release_vfork_parent(task);
-    process
-        .usage
-        .ended_ns
-        .fetch_add(task.cpu_time_ns(), Ordering::Relaxed);
+    if !ends_machine(process) {
+        let used = task.cpu_time_ns();
+        process.usage.ended_ns.fetch_add(used, Ordering::Relaxed);
+    }
     close_files(task);
     let status = final_status(task);
     process
@@ -82,6 +82,11 @@ fn end_thread(task: &Arc<Task>) {
         stop::thread_left(process);
         process.exit_events.notify();
     }
+}
+
+/// Whether the machine ends with the calling thread, so that nobody will ask what it used.
+fn ends_machine(process: &Process) -> bool {
+    process.pid == MAIN_PID && process.thread_count() == 1
 }
 
 /// Clears the word that joiners wait for, and gives up the locks that the thread held.
@@ -179,8 +184,14 @@ fn end_process(task: &Task, status: u32, upheld: &[u32]) {
         .store(task.credentials().uid, Ordering::Relaxed);
     interval::clear(process);
     posix::clear(process);
-    // The window is this vCPU's own until it leaves; what was mapped in it goes now.
-    drop(process.take_memory());
+    let memory = process.take_memory();
+    if process.pid == MAIN_PID {
+        // The host takes all of it apart at once.
+        core::mem::forget(memory);
+    } else {
+        // The window is this vCPU's own until it leaves; what was mapped in it goes now.
+        drop(memory);
+    }
     {
         let _family = task.kernel.tasks.family();
         process.life.lock().zombie = Some(status);

@@ -8,7 +8,8 @@ use core::sync::atomic::Ordering;
 use cormus_hypercall::Call;
 use cormus_hypercall::change::Watched;
 use cormus_hypercall::file::{
-    DIR_COMPLETE, DirRecord, FileAttr, FsStat, NameRequest, WalkRecord, name_op, open,
+    DIR_COMPLETE, DirRecord, FileAttr, FsStat, NameRequest, WALK_COUNT_MAX, WALK_HEAD_LEN,
+    WALK_WHOLE_MAX, WalkRecord, WalkRequest, name_op, open, walk,
 };
 use cormus_linux_abi::as_bytes;
 use std::borrow::ToOwned;
@@ -358,37 +359,76 @@ impl Host {
         Ok(filled as u64)
     }
 
-    fn walk(&mut self, [root, path, len, buffer, room]: [u64; 5]) -> Result {
-        let known = (root >> 32) as usize;
-        let path = own_bytes(path, len);
-        let tree = &self.roots[root as u32 as usize];
+    fn walk(&mut self, request: &WalkRequest) -> Result {
+        let path = text(own_bytes(request.path, request.path_len));
+        let (known, path) = path.split_at(request.known as usize);
+        let mut at = known.to_owned();
+        let mut rest: Vec<String> = path.rsplit('/').map(ToString::to_string).collect();
         let mut out = Vec::new();
-        for end in known + 1..=path.len() {
-            if end != path.len() && path[end] != b'/' {
+        for _ in 0..WALK_COUNT_MAX {
+            let Some(name) = rest.pop() else { break };
+            if name == ".." {
+                at.truncate(at.rfind('/').unwrap_or(0));
+            }
+            if ["", ".", ".."].contains(&name.as_str()) {
                 continue;
             }
-            let mut record = WalkRecord::default();
-            let mut target = &[][..];
-            match tree.get(&text(&path[..end])) {
-                Some(object) => {
-                    record.attr = tree.attr(object.attr.ino)?;
-                    if record.attr.mode & 0o170_000 == 0o120_000 {
-                        target = &object.bytes;
-                    }
-                }
-                None => record.error = Errno::ENOENT.number() as u32,
+            let below = std::format!("{at}/{name}");
+            let below = below.trim_start_matches('/');
+            let (record, bytes) = self.tell(request, below, rest.is_empty());
+            let target = match record.link_len {
+                0 => None,
+                _ => Some(text(&bytes)),
+            };
+            for part in [as_bytes(&record), below.as_bytes(), &bytes] {
+                out.extend_from_slice(part);
             }
-            record.link_len = target.len() as u32;
-            out.extend_from_slice(as_bytes(&record));
-            out.extend_from_slice(target);
             out.resize(out.len().next_multiple_of(8), 0);
-            if record.error != 0 || !target.is_empty() {
-                break;
+            match target {
+                Some(_) if rest.is_empty() && request.flags & walk::FOLLOW == 0 => break,
+                Some(target) => {
+                    if target.starts_with('/') {
+                        at.clear();
+                    }
+                    rest.extend(target.rsplit('/').map(ToString::to_string));
+                }
+                None if record.attr.mode & 0o170_000 != 0o040_000 => break,
+                None => at = below.to_owned(),
             }
         }
-        assert!(out.len() as u64 <= room, "a short test path");
-        own_bytes(buffer, out.len() as u64).copy_from_slice(&out);
+        assert!(out.len() as u64 <= request.len, "a short test path");
+        own_bytes(request.buffer, out.len() as u64).copy_from_slice(&out);
         Ok(out.len() as u64)
+    }
+
+    /// The record of one name, and its target or beginning.
+    fn tell(&mut self, request: &WalkRequest, path: &str, last: bool) -> (WalkRecord, Vec<u8>) {
+        let root = request.root as usize;
+        let mut record = WalkRecord {
+            path_len: path.len() as u32,
+            ..WalkRecord::default()
+        };
+        let Some(object) = self.roots[root].get(path) else {
+            record.error = Errno::ENOENT.number() as u32;
+            return (record, Vec::new());
+        };
+        let mut bytes = object.bytes.clone();
+        let ino = object.attr.ino;
+        record.attr = self.roots[root].attr(ino).expect("a living object");
+        match record.attr.mode & 0o170_000 {
+            0o120_000 => record.link_len = bytes.len() as u32,
+            0o100_000 if last && request.flags & walk::OPEN != 0 => {
+                self.next_handle += 1;
+                self.handles.insert(self.next_handle, (root, ino));
+                record.handle = self.next_handle + 1;
+                if bytes.len() as u64 > WALK_WHOLE_MAX {
+                    bytes.truncate(WALK_HEAD_LEN as usize);
+                }
+                record.data_len = bytes.len() as u32;
+            }
+            _ => bytes.clear(),
+        }
+        (record, bytes)
     }
 
     fn call(&mut self, call: Call, arguments: [u64; 5]) -> Result {
@@ -419,7 +459,8 @@ impl Host {
                 own_bytes(d, e)[..target.len()].copy_from_slice(target);
                 return Ok(target.len() as u64);
             }
-            Call::FileWalk => return self.walk(arguments),
+            // SAFETY: the personality passes the address of a live request.
+            Call::FileWalk => return self.walk(&unsafe { *(a as *const WalkRequest) }),
             Call::DirList => {
                 let handle = self.open([a, b, c, open::READ, 0])?;
                 let filled = self.dir_read([handle, 0, d, e, 0]);

@@ -1,17 +1,17 @@
 //! A kernel and tasks for tests.
 
-use crate::SysResult;
 use crate::fs::{FdTable, FsContext};
 use crate::kernel::Kernel;
 use crate::mm::AddressSpace;
 use crate::task::limits::Limits;
 use crate::task::start::{Parts, new_task};
 use crate::task::{Credentials, Process, Task};
+use crate::{SysResult, host};
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
-use cormus_hypercall::boot::BootConfig;
+use cormus_hypercall::boot::{BootConfig, Root};
 use std::boxed::Box;
 use std::sync::OnceLock;
 
@@ -20,6 +20,12 @@ pub(crate) fn kernel() -> &'static Kernel {
     static KERNEL: OnceLock<&'static Kernel> = OnceLock::new();
     super::init();
     KERNEL.get_or_init(|| {
+        let root = Root {
+            mount_point: b"/".to_vec(),
+            writable: false,
+            file: false,
+            attr: host::file_lookup(0, b".").expect("a root"),
+        };
         let config = BootConfig {
             program: b"/bin/test".to_vec(),
             arguments: Vec::new(),
@@ -30,12 +36,13 @@ pub(crate) fn kernel() -> &'static Kernel {
             hostname: "test".to_string(),
             terminal: false,
             stdin: false,
+            streams: [0; 3],
             memory_bytes: 1 << 30,
             cpu_count: 2,
             task_count_max: 4096,
             file_count_max: 4096,
             layer_bytes_max: 1 << 30,
-            roots: Vec::new(),
+            roots: alloc::vec![root],
             published: Vec::new(),
             outbound: false,
             resolvers: Vec::new(),
@@ -43,7 +50,7 @@ pub(crate) fn kernel() -> &'static Kernel {
             rewrite: false,
             seed: [7; 32],
         };
-        Box::leak(Box::new(Kernel::new(config).expect("a kernel")))
+        Box::leak(Box::new(Kernel::new(config, &[]).expect("a kernel")))
     })
 }
 

@@ -1,10 +1,12 @@
 //! Files beneath granted roots.
 
 use super::{Arguments, Caller};
-use crate::files::{DIR_LEN_MAX, IO_LEN_MAX, NameChange};
+use crate::files::{DIR_LEN_MAX, IO_LEN_MAX, NameChange, Walk};
 use crate::monitor::Monitor;
 use cormus_hypercall::Call;
-use cormus_hypercall::file::{DIR_COMPLETE, NameRequest, PATH_LEN_MAX, VALUE_LEN_MAX, name_op};
+use cormus_hypercall::file::{
+    DIR_COMPLETE, NameRequest, PATH_LEN_MAX, VALUE_LEN_MAX, WALK_ROOM_MAX, WalkRequest, name_op,
+};
 use cormus_linux_abi::{Errno, SysResult};
 use std::ffi::CString;
 
@@ -48,13 +50,7 @@ pub(super) fn answer(
             region.write_bytes(d, &target[..len])?;
             Ok(len as u64)
         }
-        Call::FileWalk => {
-            let text = monitor.text(b, c, PATH_LEN_MAX)?;
-            let room = usize::try_from(e).unwrap_or(usize::MAX);
-            let records = files.walk(a & 0xffff_ffff, &text, (a >> 32) as usize, room)?;
-            region.write_bytes(d, &records)?;
-            Ok(records.len() as u64)
-        }
+        Call::FileWalk => walk(monitor, &region.read(a)?),
         Call::DirList => {
             let (records, complete) =
                 files.list(a, &path(monitor, b, c)?, e.min(DIR_LEN_MAX) as usize)?;
@@ -90,6 +86,20 @@ fn watch(monitor: &Monitor, call: Call, [a, b, c, d, _]: Arguments) -> SysResult
 
 fn path(monitor: &Monitor, address: u64, len: u64) -> SysResult<CString> {
     CString::new(monitor.text(address, len, PATH_LEN_MAX)?).map_err(|_| Errno::EINVAL)
+}
+
+fn walk(monitor: &Monitor, request: &WalkRequest) -> SysResult {
+    let path = monitor.text(request.path, request.path_len, PATH_LEN_MAX)?;
+    let known = usize::try_from(request.known).map_err(|_| Errno::EINVAL)?;
+    let (known, rest) = path.split_at_checked(known).ok_or(Errno::EINVAL)?;
+    let room = request.len.min(WALK_ROOM_MAX);
+    // Now, so that no file is opened for an answer that cannot be given.
+    monitor.region.host_range(request.buffer, room, true)?;
+    let mut walk = Walk::new(&monitor.files, u64::from(request.root), room as usize)?;
+    walk.follow(known, rest, request.flags);
+    let records = walk.into_records();
+    monitor.region.write_bytes(request.buffer, &records)?;
+    Ok(records.len() as u64)
 }
 
 fn name(monitor: &Monitor, request: &NameRequest) -> SysResult {

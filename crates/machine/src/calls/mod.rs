@@ -102,7 +102,7 @@ pub(crate) fn answer(
         | Call::FileWatch
         | Call::NameWatch
         | Call::DirList => file::answer(monitor, caller, call, arguments).into(),
-        Call::StreamWrite | Call::StreamRead | Call::StreamInfo | Call::TerminalSize => {
+        Call::StreamWrite | Call::StreamRead | Call::TerminalSize => {
             stream::answer(monitor, caller, call, arguments).into()
         }
         Call::EdgeListen

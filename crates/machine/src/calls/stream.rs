@@ -22,7 +22,6 @@ pub(super) fn answer(
             let result = monitor.streams.read(buffer, b);
             watch_if_full(monitor, 0, result)
         }
-        Call::StreamInfo => monitor.streams.info(a),
         Call::TerminalSize => monitor.streams.terminal_size(),
         _ => Err(Errno::ENOSYS),
     }

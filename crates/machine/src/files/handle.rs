@@ -137,6 +137,17 @@ impl File {
         self.0.fd.as_fd()
     }
 
+    /// Bytes of the file now.
+    pub(crate) fn size(&self) -> SysResult {
+        let stat = rustix::fs::fstat(self.fd()).map_err(errno)?;
+        u64::try_from(stat.st_size).map_err(|_| Errno::EIO)
+    }
+
+    /// Reads for the monitor itself; how many bytes.
+    pub(crate) fn peek(&self, from: u64, buffer: &mut [u8]) -> SysResult<usize> {
+        rustix::io::pread(self.fd(), buffer, from).map_err(errno)
+    }
+
     /// Reads to a guest buffer, of which the kernel finds out whether it is mapped.
     pub(crate) fn read(&self, from: u64, buffer: u64, len: u64) -> SysResult {
         let from = offset(from)?;

@@ -11,6 +11,7 @@ mod handle;
 mod names;
 mod rest;
 mod root;
+mod walk;
 
 use crate::clock::Clock;
 use crate::config::RootConfig;
@@ -18,8 +19,8 @@ use crate::end::StartError;
 pub(crate) use changes::Changes;
 use cormus_guest_mem::Region;
 use cormus_hypercall::change::{NO_SLOT, Watched};
-use cormus_hypercall::file::{DirRecord, FileAttr, FsStat, WALK_COUNT_MAX, WalkRecord, open};
-use cormus_linux_abi::{Errno, SysResult, as_bytes, as_bytes_mut};
+use cormus_hypercall::file::{DirRecord, FileAttr, FsStat, open};
+use cormus_linux_abi::{Errno, SysResult, as_bytes_mut};
 pub(crate) use handle::{File, Handle};
 pub(crate) use names::NameChange;
 use root::{Root, attr_of, errno};
@@ -27,6 +28,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+pub(crate) use walk::Walk;
 
 /// Most bytes of one read or write; a longer one is answered in part.
 pub(crate) const IO_LEN_MAX: u64 = 1 << 30;
@@ -77,9 +79,12 @@ impl Files {
         })
     }
 
-    /// Of each root, whether it is one file.
-    pub(crate) fn root_kinds(&self) -> Vec<bool> {
-        self.roots.iter().map(Root::is_file).collect()
+    /// Of each root, whether it is one file, and its attributes.
+    pub(crate) fn root_attributes(&self) -> SysResult<Vec<(bool, FileAttr)>> {
+        let roots = self.roots.iter();
+        roots
+            .map(|root| Ok((root.is_file(), root.find(c"")?.attr)))
+            .collect()
     }
 
     fn root(&self, number: u64) -> SysResult<&Root> {
@@ -141,14 +146,7 @@ impl Files {
 
     /// Target of a symbolic link.
     pub(crate) fn read_link(&self, root: u64, path: &CStr) -> SysResult<Vec<u8>> {
-        let found = self.root(root)?.find(path)?;
-        rustix::fs::readlinkat(found.fd.as_fd(), c"", Vec::new())
-            .map(CString::into_bytes)
-            .map_err(|error| match error {
-                // What an empty path gives for something that is no link.
-                rustix::io::Errno::NOENT => Errno::EINVAL,
-                error => errno(error),
-            })
+        target_of(self.root(root)?.find(path)?.fd.as_fd())
     }
 
     /// Opens a regular file or directory. Its handle.
@@ -269,47 +267,6 @@ impl Files {
         Ok((records, false))
     }
 
-    /// Looks at every name of a path behind its first `known` bytes: packed [`WalkRecord`]s, at most `room` bytes of them.
-    pub(crate) fn walk(
-        &self,
-        root: u64,
-        path: &[u8],
-        known: usize,
-        room: usize,
-    ) -> SysResult<Vec<u8>> {
-        let root_number = root;
-        let root = self.root(root)?;
-        let mut records = Vec::new();
-        let ends = (known..=path.len())
-            .filter(|&end| end > known && (end == path.len() || path[end] == b'/'))
-            .take(WALK_COUNT_MAX);
-        for end in ends {
-            let prefix = CString::new(&path[..end]).map_err(|_| Errno::EINVAL)?;
-            let mut target = Vec::new();
-            let mut record = WalkRecord::default();
-            match root.find(&prefix).map(|found| found.attr) {
-                Ok(attr) => record.attr = attr,
-                Err(error) => record.error = error.number().unsigned_abs(),
-            }
-            if record.error == 0 && FileType::from_raw_mode(record.attr.mode) == FileType::Symlink {
-                target = self.read_link(root_number, &prefix)?;
-                record.link_len = target.len() as u32;
-            }
-            let size = (size_of::<WalkRecord>() + target.len()).next_multiple_of(8);
-            if records.len() + size > room {
-                break;
-            }
-            let start = records.len();
-            records.extend_from_slice(as_bytes(&record));
-            records.extend_from_slice(&target);
-            records.resize(start + size, 0);
-            if record.error != 0 || record.link_len != 0 {
-                break;
-            }
-        }
-        Ok(records)
-    }
-
     /// Sizes and counts of the file system below a root.
     pub(crate) fn fs_stat(&self, root: u64) -> SysResult<FsStat> {
         let stat = rustix::fs::fstatvfs(&self.root(root)?.fd).map_err(errno)?;
@@ -322,6 +279,16 @@ impl Files {
             block_size: stat.f_frsize,
         })
     }
+}
+
+fn target_of(link: BorrowedFd<'_>) -> SysResult<Vec<u8>> {
+    rustix::fs::readlinkat(link, c"", Vec::new())
+        .map(CString::into_bytes)
+        .map_err(|error| match error {
+            // What an empty path gives for something that is no link.
+            rustix::io::Errno::NOENT => Errno::EINVAL,
+            error => errno(error),
+        })
 }
 
 /// The position behind the last of packed directory records.
@@ -372,6 +339,15 @@ fn raise_file_limit() -> usize {
 /// Attributes of an open file or place.
 fn attr(fd: BorrowedFd<'_>) -> SysResult<FileAttr> {
     attr_of(fd)
+}
+
+/// A file with these bytes, for tests of what reads files.
+#[cfg(test)]
+pub(crate) fn file_of(bytes: &[u8]) -> File {
+    use rustix::fs::MemfdFlags;
+    let fd = rustix::fs::memfd_create(c"test", MemfdFlags::CLOEXEC).unwrap();
+    rustix::io::pwrite(&fd, bytes, 0).unwrap();
+    File::new(Arc::new(Handle::new(fd).unwrap())).unwrap()
 }
 
 #[cfg(test)]

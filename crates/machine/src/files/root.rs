@@ -106,6 +106,14 @@ impl Root {
 
     /// Finds what a path names; an empty path names the root itself, and a final symbolic link itself.
     pub(super) fn find(&self, path: &CStr) -> SysResult<Found<'_>> {
+        match self.look(path)? {
+            (_, true) => Err(Errno::EACCES),
+            (found, false) => Ok(found),
+        }
+    }
+
+    /// The same, with whether its file system is refused.
+    pub(super) fn look(&self, path: &CStr) -> SysResult<(Found<'_>, bool)> {
         let fd = if path.is_empty() {
             Place::Root(self.fd.as_fd())
         } else {
@@ -113,10 +121,8 @@ impl Root {
             Place::Opened(self.open_beneath(path, flags, Mode::empty())?)
         };
         let attr = attr_of(fd.as_fd())?;
-        if self.refuses(fd.as_fd(), attr.dev)? {
-            return Err(Errno::EACCES);
-        }
-        Ok(Found { fd, attr })
+        let refused = self.refuses(fd.as_fd(), attr.dev)?;
+        Ok((Found { fd, attr }, refused))
     }
 
     fn open_beneath(&self, path: &CStr, flags: OFlags, mode: Mode) -> SysResult<OwnedFd> {

@@ -1,5 +1,5 @@
 use super::*;
-use cormus_hypercall::file::{DirRecord, open};
+use cormus_hypercall::file::{DirRecord, WalkRecord, open, walk as walk_flags};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
@@ -208,7 +208,8 @@ fn a_root_may_be_one_file() {
         writable: true,
     };
     let files = Files::new(&[root]).unwrap();
-    assert_eq!(files.root_kinds(), [true]);
+    let (is_file, attr) = files.root_attributes().unwrap()[0];
+    assert!(is_file && attr.size == 4);
     assert_eq!(files.lookup(0, &c("")).map(|attr| attr.size), Ok(4));
     assert!(files.open(0, &c(""), open::READ | open::WRITE, 0).is_ok());
     assert_eq!(files.lookup(0, &c("x")), Err(Errno::ENOTDIR));
@@ -216,4 +217,99 @@ fn a_root_may_be_one_file() {
         files.change(0, &c("x"), &NameChange::Unlink),
         Err(Errno::ENOTDIR)
     );
+}
+
+/// Paths and links' targets of what a walk tells, with the first bytes of the file that it opens.
+fn told(files: &Files, from: &str, path: &str, flags: u32) -> Vec<(String, u32, String)> {
+    let mut walk = Walk::new(files, 0, 64 << 10).unwrap();
+    walk.follow(from.as_bytes(), path.as_bytes(), flags);
+    let records = walk.into_records();
+    let mut rest = &records[..];
+    let mut told = Vec::new();
+    while !rest.is_empty() {
+        let mut record = WalkRecord::default();
+        let head = size_of::<WalkRecord>();
+        as_bytes_mut(&mut record).copy_from_slice(&rest[..head]);
+        let text = |at: usize, len: u32| {
+            let bytes = &rest[head + at..head + at + len as usize];
+            String::from_utf8(bytes.to_vec()).unwrap()
+        };
+        let path_len = record.path_len as usize;
+        let more = record.link_len + record.data_len;
+        told.push((text(0, record.path_len), record.error, text(path_len, more)));
+        assert_eq!(record.handle != 0, record.data_len != 0);
+        rest = &rest[(head + path_len + more as usize).next_multiple_of(8)..];
+    }
+    told
+}
+
+#[test]
+fn walks_stay_inside() {
+    let scratch = Scratch::new("walks");
+    std::fs::create_dir_all(scratch.0.join("d/e")).unwrap();
+    std::fs::write(scratch.0.join("d/f"), "text").unwrap();
+    symlink("/d/e", scratch.0.join("absolute")).unwrap();
+    symlink("../../../d", scratch.0.join("d/e/up")).unwrap();
+    symlink("loop", scratch.0.join("loop")).unwrap();
+    symlink("d/f", scratch.0.join("file")).unwrap();
+    let files = scratch.files(false);
+    let check = |from: &str, path: &str, flags: u32, expect: &[(&str, u32, &str)]| {
+        let expect: Vec<_> = expect
+            .iter()
+            .map(|(path, error, text)| ((*path).to_owned(), *error, (*text).to_owned()))
+            .collect();
+        assert_eq!(told(&files, from, path, flags), expect, "{path}");
+    };
+    const ENOENT: u32 = 2;
+    let follow = walk_flags::FOLLOW;
+    let open = walk_flags::OPEN | walk_flags::FOLLOW;
+    check("", "d/f", follow, &[("d", 0, ""), ("d/f", 0, "")]);
+    check("", "//d/./f", open, &[("d", 0, ""), ("d/f", 0, "text")]);
+    check("d", "f", follow, &[("d/f", 0, "")]);
+    check("d/", "f", follow, &[("d/f", 0, "")]);
+    check(
+        "",
+        "d/none/x",
+        follow,
+        &[("d", 0, ""), ("d/none", ENOENT, "")],
+    );
+    check("", "d/f/x", open, &[("d", 0, ""), ("d/f", 0, "")]);
+    let file = [("file", 0, "d/f"), ("d", 0, ""), ("d/f", 0, "text")];
+    check("", "file", open, &file);
+    check("", "file", 0, &file[..1]);
+    let absolute = ("absolute", 0, "/d/e");
+    let directories = [absolute, ("d", 0, ""), ("d/e", 0, "")];
+    check("", "absolute", follow, &directories);
+    let up = ("d/e/up", 0, "../../../d");
+    check(
+        "",
+        "absolute/up/f",
+        follow,
+        &[absolute, ("d", 0, ""), ("d/e", 0, ""), up, ("d/f", 0, "")],
+    );
+    check("", "../../d", follow, &[("d", 0, "")]);
+    check("", "loop", follow, &[("loop", 0, "loop")]);
+    check("", "", follow, &[]);
+    // What the caller says to know is looked for beneath the root as well.
+    check("..", "etc", follow, &[("../etc", 18, "")]);
+    check("absolute", "up", follow, &[("absolute/up", 40, "")]);
+}
+
+#[test]
+fn walks_end_where_the_room_does() {
+    let scratch = Scratch::new("room");
+    std::fs::create_dir_all(scratch.0.join("d")).unwrap();
+    std::fs::write(scratch.0.join("d/f"), [b'x'; 20_000]).unwrap();
+    let files = scratch.files(false);
+    for room in [0, 100, 200, 300, 1000, 4300, 5000] {
+        let mut walk = Walk::new(&files, 0, room).unwrap();
+        let end = walk.follow(b"", b"d/f", walk_flags::OPEN);
+        let records = walk.into_records();
+        assert!(records.len() <= room);
+        assert_eq!(
+            end.is_some_and(|end| end.handle.is_some()),
+            room > 4400,
+            "{room}"
+        );
+    }
 }

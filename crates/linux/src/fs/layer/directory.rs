@@ -1,6 +1,6 @@
 //! Names of a layered directory: what was changed here over what the host's directory holds.
 
-use super::lower::{DirNames, walk_records};
+use super::lower::{DirNames, Told, told};
 use super::node::{Body, LayerNode};
 use crate::fs::{DirEntry, Inode, NewNode, NodeKind};
 use crate::sync::SpinLock;
@@ -10,15 +10,19 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use cormus_hypercall::file::FileAttr;
+use cormus_hypercall::file::{FileAttr, WALK_WHOLE_MAX};
+use cormus_linux_abi::PAGE_SIZE;
 
-/// Names that are asked one by one before the whole directory is fetched.
-const SINGLE_LOOKUPS_MAX: u32 = 2;
+/// Names that are asked one by one before the whole directory is fetched, if it is small. A larger one takes longer to fetch: as
+/// many more as it has pages.
+const SINGLE_LOOKUPS_MAX: u32 = 1;
+/// Most of those.
+const PATIENCE_MAX: u64 = 64;
 /// Longest path that a hypercall takes.
 const LOWER_PATH_MAX: usize = 4096;
 
-/// Room for the answer of one walk of the host.
-const WALK_ROOM: usize = 8192;
+/// Room for the answer of one walk of the host: a path's names, and a file that is told whole.
+pub(super) const WALK_ROOM: usize = WALK_WHOLE_MAX as usize + 8192;
 
 const RENAME_NOREPLACE: u32 = 1;
 const RENAME_EXCHANGE: u32 = 2;
@@ -160,48 +164,89 @@ impl LayerNode {
         ))
     }
 
-    /// Fetches the attributes of all `names` below this directory in one call, as far as the host's names show through.
-    pub(super) fn walk_ahead(self: &Arc<Self>, names: &[u8]) -> SysResult<Vec<Arc<LayerNode>>> {
+    /// Lets the host walk `names` from this directory, as flags of `file::walk` say, and enters all that it came by, links followed,
+    /// as far as the host's names show through.
+    pub(super) fn walk_ahead(
+        self: &Arc<Self>,
+        names: &[u8],
+        how: u32,
+    ) -> SysResult<Vec<Arc<LayerNode>>> {
         let directory = self.directory()?;
-        let lower = self.lower.as_deref().ok_or(Errno::ENOENT)?;
-        let single = !names.contains(&b'/');
+        let lower = self.lower_text().ok_or(Errno::ENOENT)?;
         let first = names.split(|&byte| byte == b'/').next().unwrap_or(names);
-        let list = directory.names.lock().clone();
-        let known = list.map(|list| list.find(first).is_some());
-        let often = directory.lookups.load(Ordering::Relaxed) >= SINGLE_LOOKUPS_MAX;
-        let decided = !matches!(directory.known(first, true), Known::AskHost);
-        // Single names of a directory that is looked into often are answered by its list.
-        if decided || known == Some(false) || (single && (often || known.is_some())) {
+        let lacked = directory.absent.lock().as_deref() == Some(first);
+        if lacked || !matches!(directory.known(first, true), Known::AskHost) {
             return Ok(Vec::new());
         }
-        directory.lookups.fetch_add(1, Ordering::Relaxed);
-        let path = self.lower_path_of(names)?;
-        let known_len = if lower == super::ROOT_PATH {
-            0
+        // Single names of a directory that is looked into often are answered by its list.
+        let list = if first.len() == names.len() {
+            self.names_soon(directory)
         } else {
-            lower.len() + 1
+            directory.lookups.fetch_add(1, Ordering::Relaxed);
+            directory.names.lock().clone()
         };
-        let mut buffer = alloc::vec![0u8; WALK_ROOM];
-        let filled = host::file_walk(self.root_number(), &path, known_len, &mut buffer)?;
-        let records = walk_records(buffer.get(..filled).unwrap_or(&[]));
-        let mut at = self.clone();
-        let mut found = Vec::new();
-        for (name, (record, target)) in names.split(|&byte| byte == b'/').zip(records) {
-            if record.error != 0 {
-                if record.error == Errno::ENOENT.number() as u32 {
-                    *at.directory()?.absent.lock() = Some(name.into());
-                }
-                break;
-            }
-            let node = at.adopt(name, &record.attr)?;
-            node.learn(&record.attr, target);
-            found.push(node.clone());
-            if node.kind != NodeKind::Directory {
-                break;
-            }
-            at = node;
+        if list.is_some_and(|list| list.find(first).is_none()) {
+            return Ok(Vec::new());
         }
-        Ok(found)
+        let path = self.lower_path_of(names)?;
+        let mut buffer = alloc::vec![0u8; WALK_ROOM];
+        let filled = host::file_walk(self.root_number(), &path, lower.len(), how, &mut buffer)?;
+        Ok(self.enter_all(buffer.get(..filled).unwrap_or(&[])))
+    }
+
+    /// Enters what a walk from this directory came by. Nodes to be held until they are found.
+    fn enter_all(self: &Arc<Self>, records: &[u8]) -> Vec<Arc<LayerNode>> {
+        // Where names may lie: this directory, those above it, the root, and those that were told before.
+        let mut directories = alloc::vec![self.clone()];
+        while let Some(above) = directories.last().and_then(|node| node.host_parent()) {
+            directories.push(above);
+        }
+        directories.extend(self.layer.root.lock().upgrade());
+        let mut found = Vec::new();
+        for told in told(records) {
+            let holder = directories
+                .iter()
+                .rev()
+                .find(|node| node.lower_text() == Some(told.directory()));
+            let Some(holder) = holder.cloned() else {
+                continue;
+            };
+            if let Ok(Some(node)) = holder.enter(told) {
+                if node.kind == NodeKind::Directory {
+                    directories.push(node.clone());
+                }
+                found.push(node);
+            }
+        }
+        found
+    }
+
+    /// Enters what the host was seen to have, or to lack, under a name of this directory, which is the record's.
+    ///
+    /// # Errors
+    /// When the name is this layer's own by now.
+    pub(in crate::fs) fn enter(
+        self: &Arc<Self>,
+        told: Told<'_>,
+    ) -> SysResult<Option<Arc<LayerNode>>> {
+        let directory = self.directory()?;
+        let attr = match told.error() {
+            None => told.attr(),
+            Some(Errno::ENOENT) => {
+                *directory.absent.lock() = Some(told.name().into());
+                return Ok(None);
+            }
+            // What lies in file systems of the host's own state.
+            Some(Errno::EACCES) if told.is_directory() => refused_directory(told.attr().ino),
+            Some(error) => return Err(error),
+        };
+        let node = self.adopt(told.name(), &attr)?;
+        if node.lower.as_deref() != Some(told.path()) {
+            return Err(Errno::ESTALE);
+        }
+        let target = told.target();
+        node.learn(&attr, target, told.into_file());
+        Ok(Some(node))
     }
 
     /// The node of a name that the host was seen to have.
@@ -249,7 +294,9 @@ impl LayerNode {
         if let Some(names) = directory.names.lock().clone() {
             return Some(names);
         }
-        if directory.lookups.fetch_add(1, Ordering::Relaxed) < SINGLE_LOOKUPS_MAX {
+        let asked = directory.lookups.fetch_add(1, Ordering::Relaxed);
+        let pages = self.known_size() / PAGE_SIZE;
+        if asked < SINGLE_LOOKUPS_MAX + pages.min(PATIENCE_MAX) as u32 {
             return None;
         }
         // A directory that cannot be listed can still be asked for single names.

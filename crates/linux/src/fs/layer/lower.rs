@@ -1,10 +1,12 @@
 //! What the layer knows of the host's objects: open files and names of directories.
 
+use super::directory::WALK_ROOM;
+use crate::fs::NodeKind;
 use crate::sync::Mutex;
-use crate::{SysResult, host};
+use crate::{Errno, SysResult, host};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use cormus_hypercall::file::{DirRecord, WalkRecord, open};
+use cormus_hypercall::file::{DirRecord, FileAttr, WalkRecord, open, walk};
 use cormus_linux_abi::{Pod, as_bytes_mut};
 
 /// Small reads are served from a stretch of this size; larger ones go straight to the reader's memory.
@@ -29,7 +31,16 @@ struct Ahead {
 }
 
 impl LowerFile {
+    /// Opens a host file by a path that leads over no link.
     pub(super) fn open(root: u32, path: &[u8]) -> SysResult<LowerFile> {
+        let parent = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        let mut buffer = alloc::vec![0u8; WALK_ROOM];
+        let filled = host::file_walk(root, path, parent, walk::OPEN, &mut buffer)?;
+        let found = told(buffer.get(..filled).unwrap_or(&[])).next();
+        if let Some(file) = found.and_then(Told::into_file) {
+            return Ok(file);
+        }
+        // Says what is wrong.
         Ok(LowerFile {
             handle: host::file_open(root, path, open::READ, 0)?,
             ahead: Mutex::new(Ahead::default()),
@@ -57,7 +68,8 @@ impl LowerFile {
         }
         let mut ahead = self.ahead.lock();
         let end = ahead.offset + ahead.bytes.len() as u64;
-        let inside = offset >= ahead.offset && offset <= end && !ahead.bytes.is_empty();
+        let read = ahead.at_end || !ahead.bytes.is_empty();
+        let inside = read && offset >= ahead.offset && offset <= end;
         if !inside || (offset + len as u64 > end && !ahead.at_end) {
             let mut bytes = core::mem::take(&mut ahead.bytes);
             bytes.resize(READ_AHEAD, 0);
@@ -183,16 +195,99 @@ impl Found {
     }
 }
 
-/// Splits what FileWalk filled into records with their links' targets.
-pub(super) fn walk_records(mut bytes: &[u8]) -> impl Iterator<Item = (WalkRecord, &[u8])> {
+/// One record of what a walk of the host came by.
+pub(in crate::fs) struct Told<'a> {
+    record: WalkRecord,
+    path: &'a [u8],
+    target: &'a [u8],
+    data: &'a [u8],
+}
+
+impl<'a> Told<'a> {
+    /// The path beneath the root; it leads over no link.
+    pub(in crate::fs) fn path(&self) -> &'a [u8] {
+        self.path
+    }
+
+    fn name_start(&self) -> usize {
+        let slash = self.path.iter().rposition(|&byte| byte == b'/');
+        slash.map_or(0, |slash| slash + 1)
+    }
+
+    /// The path of the directory that holds the name.
+    pub(in crate::fs) fn directory(&self) -> &'a [u8] {
+        &self.path[..self.name_start().saturating_sub(1)]
+    }
+
+    /// The last name of the path.
+    pub(in crate::fs) fn name(&self) -> &'a [u8] {
+        &self.path[self.name_start()..]
+    }
+
+    /// Why there is nothing to tell.
+    pub(in crate::fs) fn error(&self) -> Option<Errno> {
+        let error = self.record.error;
+        (error != 0).then(|| Errno::new(error as i32))
+    }
+
+    pub(super) fn attr(&self) -> FileAttr {
+        self.record.attr
+    }
+
+    pub(super) fn is_directory(&self) -> bool {
+        NodeKind::from_mode(self.record.attr.mode) == Some(NodeKind::Directory)
+    }
+
+    pub(super) fn target(&self) -> &'a [u8] {
+        self.target
+    }
+
+    /// The file that was opened at the end of the walk.
+    pub(super) fn into_file(mut self) -> Option<LowerFile> {
+        let handle = core::mem::take(&mut self.record.handle).checked_sub(1)?;
+        let ahead = Ahead {
+            offset: 0,
+            bytes: self.data.to_vec(),
+            at_end: self.data.len() as u64 == self.record.attr.size,
+        };
+        Some(LowerFile {
+            handle,
+            ahead: Mutex::new(ahead),
+        })
+    }
+}
+
+impl Drop for Told<'_> {
+    /// A file that nobody has taken is closed.
+    fn drop(&mut self) {
+        if let Some(handle) = self.record.handle.checked_sub(1) {
+            host::file_close(handle);
+        }
+    }
+}
+
+/// Splits walk records.
+pub(in crate::fs) fn told(mut bytes: &[u8]) -> impl Iterator<Item = Told<'_>> {
     core::iter::from_fn(move || {
         let head = bytes.get(..size_of::<WalkRecord>())?;
         let mut record = WalkRecord::zeroed();
         as_bytes_mut(&mut record).copy_from_slice(head);
-        let end = head.len() + record.link_len as usize;
-        let target = bytes.get(head.len()..end)?;
-        bytes = bytes.get(end.next_multiple_of(8)..).unwrap_or(&[]);
-        Some((record, target))
+        let mut at = head.len();
+        let mut part = |len: u32| {
+            let part = bytes.get(at..at + len as usize)?;
+            at += part.len();
+            Some(part)
+        };
+        let path = part(record.path_len)?;
+        let target = part(record.link_len)?;
+        let data = part(record.data_len)?;
+        bytes = bytes.get(at.next_multiple_of(8)..).unwrap_or(&[]);
+        Some(Told {
+            record,
+            path,
+            target,
+            data,
+        })
     })
 }
 

@@ -19,14 +19,14 @@ mod lower;
 mod node;
 
 pub use content::{Budget, Content};
-pub(in crate::fs) use lower::records;
+pub(in crate::fs) use lower::{records, told};
 pub use node::LayerNode;
 
 use super::{NewNode, NodeKind};
 use crate::sync::{Mutex, SpinLock};
-use crate::{SysResult, host, time};
+use crate::{SysResult, time};
 use alloc::collections::VecDeque;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering};
 use cormus_hypercall::file::{FileAttr, FsStat};
 use lower::LowerFile;
@@ -53,6 +53,7 @@ pub struct Layer {
     device: u64,
     next_ino: AtomicU64,
     budget: Arc<Budget>,
+    root: SpinLock<Weak<LayerNode>>,
     /// Held while names change.
     tree: Mutex<()>,
     idle: SpinLock<VecDeque<Arc<LowerFile>>>,
@@ -67,14 +68,13 @@ impl core::fmt::Debug for Layer {
 }
 
 impl Layer {
-    /// The root directory of a writable layer over a host root, which takes at most `bytes_max`.
-    ///
-    /// # Errors
-    /// What the host reports of the root.
-    pub fn over_root(number: u32, bytes_max: u64) -> SysResult<Arc<LayerNode>> {
-        let attr = host::file_lookup(number, ROOT_PATH)?;
+    /// The root directory of a writable layer over a host root with these attributes, which takes at most `bytes_max`.
+    #[must_use]
+    pub fn over_root(number: u32, attr: FileAttr, bytes_max: u64) -> Arc<LayerNode> {
         let layer = Layer::new(Some(number), attr.dev, Arc::new(Budget::new(bytes_max)));
-        Ok(LayerNode::root(&layer, attr, Some(ROOT_PATH)))
+        let root = LayerNode::root(&layer, attr, Some(ROOT_PATH));
+        *layer.root.lock() = Arc::downgrade(&root);
+        root
     }
 
     /// The root directory of an empty file system whose contents are charged to `budget`.
@@ -99,6 +99,7 @@ impl Layer {
             device,
             next_ino: AtomicU64::new(if lower_root.is_some() { FIRST_INO } else { 1 }),
             budget,
+            root: SpinLock::default(),
             tree: Mutex::new(()),
             idle: SpinLock::new(VecDeque::new()),
         })

@@ -204,14 +204,51 @@ impl LayerNode {
         &self.layer
     }
 
-    /// Notes what a walk of the host has told: attributes, and a link's target.
-    pub(super) fn learn(&self, attr: &FileAttr, target: &[u8]) {
+    /// Notes what a walk of the host has told: attributes, a link's target, an open file.
+    pub(super) fn learn(&self, attr: &FileAttr, target: &[u8], opened: Option<LowerFile>) {
         self.attr.lock().get_or_insert(*attr);
-        if let Body::Link(link) = &self.body
-            && !target.is_empty()
-        {
-            link.lock().get_or_insert_with(|| target.into());
+        match &self.body {
+            Body::Link(link) if !target.is_empty() => {
+                link.lock().get_or_insert_with(|| target.into());
+            }
+            Body::File(body) => {
+                let Some(file) = opened.map(Arc::new) else {
+                    return;
+                };
+                if body.content.lock().is_some() {
+                    return;
+                }
+                {
+                    let mut known = body.lower.lock();
+                    if known.strong_count() != 0 {
+                        return;
+                    }
+                    *known = Arc::downgrade(&file);
+                }
+                self.layer.keep_open(&file);
+            }
+            _ => {}
         }
+    }
+
+    /// Size of the host's object, 0 if it is not known.
+    pub(super) fn known_size(&self) -> u64 {
+        self.attr.lock().as_ref().map_or(0, |attr| attr.size)
+    }
+
+    /// The host's object below, as walk records name it; `None` if there is none.
+    pub(super) fn lower_text(&self) -> Option<&[u8]> {
+        let lower = self.lower.as_deref()?;
+        Some(if lower == super::ROOT_PATH {
+            b""
+        } else {
+            lower
+        })
+    }
+
+    /// The directory that the host's object was found in, while the node is clean.
+    pub(super) fn host_parent(&self) -> Option<Arc<LayerNode>> {
+        self.home.lock().as_ref().map(|home| home.parent.clone())
     }
 
     /// Number of the host root; only nodes with a lower path ask.
@@ -220,7 +257,7 @@ impl LayerNode {
     }
 
     /// The node itself, counted.
-    pub(super) fn arc(&self) -> SysResult<Arc<LayerNode>> {
+    pub(in crate::fs) fn arc(&self) -> SysResult<Arc<LayerNode>> {
         self.me.upgrade().ok_or(Errno::ESTALE)
     }
 
@@ -474,8 +511,8 @@ impl Inode for LayerNode {
         Ok(self.ino)
     }
 
-    fn look_ahead(&self, names: &[u8]) -> Vec<Arc<dyn Inode>> {
-        let found = self.arc().and_then(|node| node.walk_ahead(names));
+    fn look_ahead(&self, names: &[u8], how: u32) -> Vec<Arc<dyn Inode>> {
+        let found = self.arc().and_then(|node| node.walk_ahead(names, how));
         let found = found.unwrap_or_default();
         found
             .into_iter()

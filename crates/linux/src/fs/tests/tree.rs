@@ -171,11 +171,15 @@ fn the_layer_has_a_limit() {
     program.close(fd);
 }
 
+fn root_attr(number: u32) -> cormus_hypercall::file::FileAttr {
+    crate::host::file_lookup(number, b".").expect("a root")
+}
+
 #[test]
 fn a_volume_is_the_hosts() {
     let program = Program::new();
     let vfs = &program.task.kernel.vfs;
-    let volume = Volume::open_root(1).expect("a volume");
+    let volume = Volume::open_root(1, &root_attr(1)).expect("a volume");
     vfs.mount(b"/vol", volume, "ext4").expect("a mount");
     assert_eq!(program.read_all("/vol/old"), Ok(b"from the host".to_vec()));
     let fd = program
@@ -206,7 +210,7 @@ fn a_volume_is_the_hosts() {
     );
     assert_eq!(program.list("/vol/e"), Ok(alloc::vec![]));
     program.close(fd);
-    let single = Volume::open_root(2).expect("a file");
+    let single = Volume::open_root(2, &root_attr(2)).expect("a file");
     vfs.mount(b"/etc/single", single, "ext4").expect("a mount");
     assert_eq!(program.read_all("/etc/single"), Ok(b"one file".to_vec()));
 }
@@ -215,7 +219,7 @@ fn a_volume_is_the_hosts() {
 fn what_a_volume_shows_is_remembered_until_it_changes() {
     let program = Program::new();
     let vfs = &program.task.kernel.vfs;
-    let volume = Volume::open_root(3).expect("a volume");
+    let volume = Volume::open_root(3, &root_attr(3)).expect("a volume");
     vfs.mount(b"/watched", volume, "ext4").expect("a mount");
     with_root(3, |root| root.add("d", 0o040_755, b""));
     with_root(3, |root| root.add("d/file", 0o100_644, b"some"));

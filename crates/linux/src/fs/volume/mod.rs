@@ -17,10 +17,11 @@ mod node;
 
 pub use node::VolumeNode;
 
+use crate::SysResult;
 use crate::sync::SpinLock;
-use crate::{SysResult, host};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
+use cormus_hypercall::file::FileAttr;
 
 /// A granted root other than the tree's own.
 pub struct Volume {
@@ -39,17 +40,15 @@ impl core::fmt::Debug for Volume {
 }
 
 impl Volume {
-    /// The root of volume `number`: a directory, or the one file that it is.
+    /// The root of volume `number`, with its attributes at the start: a directory, or the one file that it is.
     ///
     /// # Errors
-    /// What the host reports of it.
-    pub fn open_root(number: u32) -> SysResult<Arc<VolumeNode>> {
+    /// `EIO` if it is neither.
+    pub fn open_root(number: u32, attr: &FileAttr) -> SysResult<Arc<VolumeNode>> {
         let volume = Arc::new(Volume {
             number,
             nodes: SpinLock::new(BTreeMap::new()),
         });
-        // Names the root itself; an address inside a static even though it is empty.
-        let attr = host::file_lookup(number, &b"."[..0])?;
-        VolumeNode::found(&volume, None, &attr)
+        VolumeNode::found(&volume, None, attr)
     }
 }
