@@ -87,5 +87,6 @@ fn bail_early<T>(port: u16, end: &End) -> Result<T> {
         End::Signaled(signal) => bail!(
             "the program was ended by signal {signal} before it accepted a connection on port {port}"
         ),
+        End::Frozen => bail!("the machine was frozen before it accepted a connection"),
     }
 }

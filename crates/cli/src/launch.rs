@@ -43,6 +43,7 @@ pub(crate) fn launch(spec: &MachineSpec, ready: impl FnOnce()) -> Result<Ended, 
     match end {
         End::Exited(code) => Ok(Ended::Code(code)),
         End::Signaled(signal) => Ok(Ended::Signal(signal)),
+        End::Frozen => Err(anyhow::anyhow!("the machine was frozen").into()),
         End::Failed(reason) => Err(anyhow::anyhow!("the machine failed: {reason}").into()),
     }
 }

@@ -92,4 +92,6 @@ pub enum Request {
     },
     /// Memory is short: kill the biggest process.
     OutOfMemory,
+    /// The machine has another name from now on, as uname(2) tells.
+    Hostname(String),
 }

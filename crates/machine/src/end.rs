@@ -9,6 +9,8 @@ pub enum End {
     Exited(u8),
     /// The program was killed by this signal.
     Signaled(u8),
+    /// The machine was ended for an image of it to be used.
+    Frozen,
     /// The machine could not go on, for this reason; nothing of it is the program's doing alone.
     Failed(String),
 }
@@ -20,6 +22,7 @@ impl End {
         match self {
             End::Exited(code) => *code,
             End::Signaled(signal) => 128 | signal,
+            End::Frozen => 0,
             End::Failed(_) => 125,
         }
     }

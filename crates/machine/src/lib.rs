@@ -54,5 +54,5 @@ pub use harness::{Answer, Harness};
 pub use image::{CaptureError, Image, ImageError, LoadError, SaveError};
 pub use machine::Machine;
 pub use pool::{Pool, PoolError, PoolLimits};
-pub use remote::Remote;
+pub use remote::{Paused, Remote};
 pub use stats::Stats;

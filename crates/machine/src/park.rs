@@ -12,6 +12,7 @@
 use crate::monitor::Monitor;
 use cormus_kvm::Processor;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -29,14 +30,14 @@ pub(crate) struct Park {
     wanted: AtomicBool,
     standing: Mutex<BTreeMap<u32, Standing>>,
     changed: Condvar,
-    /// Held by who stops the machine: one at a time.
-    one: Mutex<()>,
+    /// Whether somebody has stopped the machine or is about to: one at a time.
+    taken: Mutex<bool>,
+    given_back: Condvar,
 }
 
 /// A machine none of whose vCPUs runs; they go on when this is dropped.
-pub(crate) struct Parked<'a> {
-    monitor: &'a Monitor,
-    _one: MutexGuard<'a, ()>,
+pub(crate) struct Parked<M: Deref<Target = Monitor>> {
+    monitor: M,
 }
 
 /// The machine ended before it could be stopped.
@@ -67,6 +68,20 @@ impl Park {
         standing.remove(&index);
     }
 
+    /// Waits until the machine goes on or ends, if it stands still. For threads of the monitor that work by the clock.
+    pub(crate) fn pass(&self, monitor: &Monitor) {
+        if !self.is_wanted() {
+            return;
+        }
+        let mut standing = self.standing();
+        while self.is_wanted() && !monitor.stopping() {
+            standing = self
+                .changed
+                .wait(standing)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// A vCPU runs no guest thread any more.
     pub(crate) fn came_to_rest(&self) {
         if self.is_wanted() {
@@ -82,32 +97,54 @@ impl Park {
     }
 }
 
-impl Monitor {
-    /// Stops all vCPUs.
-    pub(crate) fn park(&self) -> Result<Parked<'_>, HasEnded> {
-        let park = &self.park;
-        let one = park.one.lock().unwrap_or_else(PoisonError::into_inner);
-        park.wanted.store(true, Ordering::SeqCst);
-        let parked = Parked {
-            monitor: self,
-            _one: one,
-        };
+/// Stops all vCPUs.
+pub(crate) fn park<M: Deref<Target = Monitor>>(monitor: M) -> Result<Parked<M>, HasEnded> {
+    monitor.park.take();
+    // From here on dropping it lets the machine go on, stopped or not.
+    let parked = Parked { monitor };
+    parked.stop()?;
+    Ok(parked)
+}
+
+impl Park {
+    /// Waits until nobody else has the machine stopped.
+    fn take(&self) {
+        let mut taken = self.taken();
+        while *taken {
+            taken = self
+                .given_back
+                .wait(taken)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        *taken = true;
+        self.wanted.store(true, Ordering::SeqCst);
+    }
+
+    fn taken(&self) -> MutexGuard<'_, bool> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<M: Deref<Target = Monitor>> Parked<M> {
+    /// Waits until no vCPU runs.
+    fn stop(&self) -> Result<(), HasEnded> {
+        let monitor = &*self.monitor;
+        let park = &monitor.park;
         let mut standing = park.standing();
         loop {
-            if self.stopping() {
+            if monitor.stopping() {
                 return Err(HasEnded);
             }
-            let moving: Vec<u32> = self
+            let moving: Vec<u32> = monitor
                 .vcpus
                 .busy()
                 .filter(|index| !standing.contains_key(index))
                 .collect();
             if moving.is_empty() {
-                drop(standing);
-                return Ok(parked);
+                return Ok(());
             }
             for index in moving {
-                self.kick(index);
+                monitor.kick(index);
             }
             standing = park
                 .changed
@@ -115,19 +152,23 @@ impl Monitor {
                 .unwrap_or_else(PoisonError::into_inner);
         }
     }
-}
 
-impl Parked<'_> {
+    pub(crate) fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+
     /// The vCPUs on which guest threads run, by their indices.
     pub(crate) fn standing(&self) -> BTreeMap<u32, Standing> {
         self.monitor.park.standing().clone()
     }
 }
 
-impl Drop for Parked<'_> {
+impl<M: Deref<Target = Monitor>> Drop for Parked<M> {
     fn drop(&mut self) {
         let park = &self.monitor.park;
         park.wanted.store(false, Ordering::SeqCst);
         park.notify();
+        *park.taken() = false;
+        park.given_back.notify_one();
     }
 }

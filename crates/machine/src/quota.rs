@@ -76,6 +76,7 @@ impl Quota {
         let mut period = sleep::monotonic_ns();
         let mut used_before = sleep::process_cpu_ns();
         while self.ended.load(Ordering::SeqCst) == 0 {
+            monitor.park.pass(monitor);
             let end = period + PERIOD_NS;
             let used = sleep::process_cpu_ns() - used_before;
             let now = sleep::monotonic_ns();

@@ -1,9 +1,10 @@
-//! Speaking to a running machine from outside: signals and the size of its terminal.
+//! Speaking to a running machine from outside: signals, the size of its terminal, standing still, images.
 
 use crate::end::End;
 use crate::image::{CaptureError, Image};
 use crate::machine::Machine;
 use crate::monitor::Monitor;
+use crate::park::{Parked, park};
 use cormus_hypercall::boot::Request;
 use std::sync::{Arc, Weak};
 
@@ -62,12 +63,76 @@ impl Remote {
         }
     }
 
+    /// Takes an image of the machine and ends it: [`Machine::run`] returns [`End::Frozen`](crate::End::Frozen).
+    ///
+    /// # Errors
+    /// Those of [`Remote::capture`]; the machine then goes on.
+    pub fn freeze(&self) -> Result<Image, CaptureError> {
+        self.pause()?.freeze()
+    }
+
+    /// Stops all processors of the machine: no program of it runs, and it takes no processor time, until what is returned is dropped.
+    /// Time goes on, and so does what the host keeps for it: connections to published ports wait. One at a time can have a
+    /// machine stopped; others wait.
+    ///
+    /// # Errors
+    /// When the machine has ended.
+    ///
+    /// ```no_run
+    /// # use cormus_machine::{Config, Machine};
+    /// let mut machine = Machine::new(&Config::new("/usr/bin/redis-server"))?;
+    /// let remote = machine.remote();
+    /// std::thread::spawn(move || machine.run());
+    /// let paused = remote.pause()?;
+    /// let image = paused.capture()?;
+    /// drop(paused); // The server goes on here, and in another machine from the same instant.
+    /// let fork = Machine::from_image(&image)?.run();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn pause(&self) -> Result<Paused, CaptureError> {
+        let monitor = self.monitor.upgrade().ok_or(CaptureError::Ended)?;
+        let parked = park(monitor).map_err(|_| CaptureError::Ended)?;
+        Ok(Paused { parked })
+    }
+
     fn send(&self, request: Request) {
         let Some(monitor) = self.monitor.upgrade() else {
             return;
         };
         monitor.requests.add(&monitor.region, request);
         monitor.serve_news();
+    }
+}
+
+/// A machine that stands still, made by [`Remote::pause`]; it goes on when this is dropped. Its memory stays as long as this does,
+/// even if it ends meanwhile.
+pub struct Paused {
+    parked: Parked<Arc<Monitor>>,
+}
+
+impl std::fmt::Debug for Paused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Paused")
+    }
+}
+
+impl Paused {
+    /// Takes an image of the machine, which stands still before and after.
+    ///
+    /// # Errors
+    /// Those of [`Remote::capture`].
+    pub fn capture(&self) -> Result<Image, CaptureError> {
+        self.parked.monitor().capture_parked(&self.parked)
+    }
+
+    /// Takes an image of the machine and ends it, as [`Remote::freeze`] does.
+    ///
+    /// # Errors
+    /// Those of [`Remote::capture`]; the machine then goes on.
+    pub fn freeze(self) -> Result<Image, CaptureError> {
+        let image = self.capture()?;
+        self.parked.monitor().finish(End::Frozen);
+        Ok(image)
     }
 }
 

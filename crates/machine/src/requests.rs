@@ -38,11 +38,17 @@ impl Held<'_> {
 
 impl Requests {
     /// Those of a machine at rest.
-    pub(crate) fn thaw(&self, image: FrozenRequests) {
+    pub(crate) fn thaw(&self, region: &Region, image: FrozenRequests) {
+        let waiting = !image.waiting.is_empty();
         let mut held = self.freeze();
         held.waiting
             .extend(image.waiting.into_iter().take(REQUESTS_MAX));
         *held.news_tail = image.news_tail;
+        drop(held);
+        if waiting {
+            // They may have been added since the image was taken.
+            self.announce(region, NEWS_REQUEST);
+        }
     }
 
     /// Lets nobody add requests or news.

@@ -84,6 +84,10 @@ impl Runner {
             if let Err(error) = self.prepare(window, &entry) {
                 self.crash(&error.to_string());
             }
+            if let Entry::Standing(_) = entry {
+                // What has been announced since the machine stood still.
+                monitor.pass_on_news();
+            }
             entry = Entry::Thread;
             while !monitor.stopping() && self.step() == Next::Run {}
             if let Ok(window) = monitor.windows.get(u64::from(self.caller.window)) {

@@ -273,6 +273,57 @@ fn images_of_clones() {
     assert_eq!(shared.read("result"), "3\n");
 }
 
+const NAME: &str = r"
+: > /shared/ready
+until [ -e /shared/go ]; do :; done
+uname -n > /shared/result
+";
+
+#[test]
+fn frozen_machines_end_and_clones_have_names_of_their_own() {
+    let shared = Shared::new("name");
+    let mut machine = Machine::new(&config(&["/bin/sh", "-c", NAME], &shared.0)).unwrap();
+    let remote = machine.remote();
+    let runs = std::thread::spawn(move || machine.run());
+    shared.wait_for("ready");
+    let mut image = remote.freeze().unwrap();
+    assert_eq!(runs.join().unwrap(), End::Frozen);
+    let error = remote.pause().unwrap_err();
+    assert_eq!(error.to_string(), "the machine has ended");
+    shared.put("go");
+    for name in ["one", "two"] {
+        image.set_hostname(name).unwrap();
+        assert_eq!(Machine::from_image(&image).unwrap().run(), End::Exited(0));
+        assert_eq!(shared.read("result"), format!("{name}\n"));
+    }
+    assert!(image.set_hostname(&"x".repeat(65)).is_err());
+}
+
+/// Nobody else can stop a machine that is paused, and one that ends while it is paused cannot be captured.
+#[test]
+fn a_paused_machine_can_be_captured_and_end() {
+    let shared = Shared::new("paused");
+    let mut machine = Machine::new(&config(&["/bin/sh", "-c", SHELL], &shared.0)).unwrap();
+    let remote = machine.remote();
+    let runs = std::thread::spawn(move || machine.run());
+    shared.wait_for("ready");
+    let paused = remote.pause().unwrap();
+    shared.put("go");
+    let images = [paused.capture().unwrap(), paused.capture().unwrap()];
+    let second = std::thread::spawn(move || remote.capture());
+    drop(paused);
+    match second.join().unwrap() {
+        Ok(image) => assert!(!image.pause().is_zero()),
+        // The program was quicker.
+        Err(error) => assert_eq!(error.to_string(), "the machine has ended"),
+    }
+    assert_eq!(runs.join().unwrap(), End::Exited(0));
+    for image in &images {
+        assert!(image.pause().is_zero());
+        check_clones(image, &shared, "42\n");
+    }
+}
+
 #[test]
 fn images_travel_as_bytes_and_a_descriptor() {
     let shared = Shared::new("travel");

@@ -1,4 +1,4 @@
-//! Requests from outside the machine: signals for the main program, the terminal's size, shortness of memory.
+//! Requests from outside the machine: signals for the main program, the terminal's size, shortness of memory, another name.
 
 use super::info::SigInfo;
 use super::number::SIGNAL_MAX;
@@ -12,8 +12,8 @@ use alloc::sync::Arc;
 use cormus_hypercall::boot::Request;
 use cormus_hypercall::edge::NEWS_REQUEST;
 
-/// Bytes of the longest request.
-const REQUEST_LEN_MAX: usize = 64;
+/// Bytes of the longest request, which is a name.
+const REQUEST_LEN_MAX: usize = 128;
 
 static OWNER: SpinLock<Option<Arc<dyn EdgeOwner>>> = SpinLock::new(None);
 
@@ -38,6 +38,7 @@ impl EdgeOwner for Requests {
 
 fn serve(kernel: &'static Kernel, request: &Request) {
     match *request {
+        Request::Hostname(ref name) => *kernel.hostname.lock() = name.as_bytes().to_vec(),
         Request::Signal(signal) if signal <= SIGNAL_MAX => {
             if let Some(main) = kernel.tasks.process(MAIN_PID) {
                 // From nobody inside the machine. A full queue means that the program has enough to do.

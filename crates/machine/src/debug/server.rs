@@ -91,6 +91,7 @@ fn reason(event: &Event) -> Stop {
         Event::Breakpoint(index) => Stop::SwBreak(Target::tid(*index)),
         Event::Ended(End::Exited(code)) => Stop::Exited(*code),
         Event::Ended(End::Signaled(signal)) => Stop::Terminated(Signal(*signal)),
+        Event::Ended(End::Frozen) => Stop::Exited(0),
         Event::Ended(End::Failed(_)) => Stop::Terminated(Signal::SIGABRT),
     }
 }

@@ -181,6 +181,7 @@ fn io_thread(monitor: &Monitor) {
     // Whether the last look left news that nobody was waiting for.
     let mut left = false;
     while !monitor.stopping() {
+        monitor.park.pass(monitor);
         let served = pump.served.load(Ordering::Relaxed);
         let times = served.wrapping_sub(seen);
         seen = served;

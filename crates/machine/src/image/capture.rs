@@ -3,30 +3,38 @@
 use super::state::{FrozenVcpu, State};
 use super::{CaptureError, Image};
 use crate::monitor::Monitor;
-use crate::park::Parked;
+use crate::park::{Parked, park};
 use cormus_guest_mem::{Copier, Frozen};
-use std::time::Instant;
+use std::ops::Deref;
+use std::time::{Duration, Instant};
 
 impl Monitor {
     /// Takes an image. The machine stands still until what it is to hold is fixed, and goes on while its pages are being copied.
     pub(crate) fn capture(&self) -> Result<Image, CaptureError> {
         let memory = Frozen::new().map_err(CaptureError::host("pages"))?;
         let start = Instant::now();
-        let parked = self.park().map_err(|_| CaptureError::Ended)?;
+        let parked = park(self).map_err(|_| CaptureError::Ended)?;
         let (state, copier) = self.fix(&parked, &memory)?;
         drop(parked);
-        let pause = start.elapsed();
-        let host = CaptureError::host("pages");
-        copier.finish().and_then(|()| memory.seal()).map_err(host)?;
-        Ok(Image {
-            state,
-            memory,
-            pause,
-        })
+        finish(state, memory, copier, start.elapsed())
+    }
+
+    /// Takes an image of this machine, which stands still before and after.
+    pub(crate) fn capture_parked<M: Deref<Target = Monitor>>(
+        &self,
+        parked: &Parked<M>,
+    ) -> Result<Image, CaptureError> {
+        let memory = Frozen::new().map_err(CaptureError::host("pages"))?;
+        let (state, copier) = self.fix(parked, &memory)?;
+        finish(state, memory, copier, Duration::ZERO)
     }
 
     /// Fixes what an image of this instant holds.
-    fn fix(&self, parked: &Parked<'_>, memory: &Frozen) -> Result<(State, Copier), CaptureError> {
+    fn fix<M: Deref<Target = Monitor>>(
+        &self,
+        parked: &Parked<M>,
+        memory: &Frozen,
+    ) -> Result<(State, Copier), CaptureError> {
         let host = CaptureError::host;
         let mut files = self.files.freeze()?;
         // Whoever announces news takes these in the same order.
@@ -58,6 +66,26 @@ impl Monitor {
             files,
             edges: edges.image(),
         };
+        // vCPUs of a machine that ends stand still no more.
+        if self.stopping() {
+            return Err(CaptureError::Ended);
+        }
         Ok((state, windows.copier))
     }
+}
+
+/// The image, when its pages have been copied.
+fn finish(
+    state: State,
+    memory: Frozen,
+    copier: Copier,
+    pause: Duration,
+) -> Result<Image, CaptureError> {
+    let host = CaptureError::host("pages");
+    copier.finish().and_then(|()| memory.seal()).map_err(host)?;
+    Ok(Image {
+        state,
+        memory,
+        pause,
+    })
 }

@@ -14,6 +14,7 @@ mod state;
 
 use crate::config::Config;
 use cormus_guest_mem::Frozen;
+use cormus_hypercall::boot::Request;
 use cormus_linux_abi::Errno;
 pub use disk::{LoadError, SaveError};
 use state::State;
@@ -22,6 +23,9 @@ pub(crate) use state::{
 };
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
+
+/// Longest name that uname(2) has room for.
+const HOSTNAME_LEN_MAX: usize = 64;
 
 /// A machine at rest.
 #[derive(Debug)]
@@ -65,6 +69,9 @@ pub enum ImageError {
         /// What is wrong with them.
         reason: String,
     },
+    /// A name for the machine is too long.
+    #[error("a host name has at most {HOSTNAME_LEN_MAX} bytes")]
+    Hostname,
 }
 
 impl CaptureError {
@@ -92,6 +99,27 @@ impl Image {
     /// The file with the pages.
     pub(crate) fn parts_fd(&self) -> BorrowedFd<'_> {
         self.memory.fd()
+    }
+
+    /// What the machine was made from.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.state.config
+    }
+
+    /// Gives the next machines another name: what uname(2) and gethostname(2) tell from the first instant on.
+    ///
+    /// # Errors
+    /// When the name is longer than Linux lets one be.
+    pub fn set_hostname(&mut self, name: &str) -> Result<(), ImageError> {
+        if name.len() > HOSTNAME_LEN_MAX {
+            return Err(ImageError::Hostname);
+        }
+        name.clone_into(&mut self.state.config.hostname);
+        let waiting = &mut self.state.requests.waiting;
+        waiting.retain(|request| !matches!(request, Request::Hostname(_)));
+        waiting.push(Request::Hostname(name.to_owned()));
+        Ok(())
     }
 
     /// The state as bytes, and the pages as a descriptor, to be handed to another process.

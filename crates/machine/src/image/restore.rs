@@ -59,7 +59,9 @@ fn thaw(monitor: &Arc<Monitor>, image: &Image) -> Result<(), StartError> {
         .windows
         .thaw(&state.windows, &image.memory, &monitor.region, &files)
         .map_err(lost("memory"))?;
-    monitor.requests.thaw(state.requests.clone());
+    monitor
+        .requests
+        .thaw(&monitor.region, state.requests.clone());
     monitor
         .edges
         .thaw(&state.edges, &monitor.region, &monitor.requests)
