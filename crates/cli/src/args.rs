@@ -12,7 +12,7 @@ Examples:
   echo 'print(6*7)' | cormus run python3 -
   cormus run -t bash
   cormus run -m 512M -v ./data:/data -p 6379:6379 -d --name cache redis-server --dir /data
-  cormus ps; cormus logs cache; cormus kill cache
+  cormus fork cache -p 6380:6379; cormus ps; cormus logs cache-1; cormus kill cache cache-1
   cormus doctor";
 
 const RUN_EXAMPLES: &str = "\
@@ -26,6 +26,22 @@ Examples:
 
 Exit status: that of the program; 128+n when signal n ended it; 127 when the program is not found,
 126 when it cannot be executed, 125 when the machine itself cannot be made.";
+
+const FORK_EXAMPLES: &str = "\
+Examples:
+  cormus run -d --name cache -p 6379:6379 redis-server --protected-mode no
+  cormus fork cache -p 6380:6379          # prints cache-1
+  cormus fork cache -n 3 -p 6390:6379     # on ports 6390, 6391 and 6392
+
+A child has its own memory, files below the writable layer, random numbers, name and logs. Connections to
+the parent stay with the parent. docs/fork-rules.md has all rules.";
+
+const FREEZE_EXAMPLES: &str = "\
+Examples:
+  cormus run -d --name web -p 8080:8000 python3 server.py
+  cormus freeze web --as warm
+  cormus clone warm -n 3 -p 8081:8000     # on ports 8081, 8082 and 8083
+  cormus kill warm                        # removes the template; the clones go on";
 
 /// Runs Linux programs, each in its own KVM machine without a guest OS
 #[derive(Debug, Parser)]
@@ -47,11 +63,24 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a program in a machine of its own
     Run(Box<RunArgs>),
-    /// List the machines started with `run -d`
+    /// Make machines that continue from where a machine is, which goes on
+    #[command(after_help = FORK_EXAMPLES)]
+    Fork(ChildrenArgs),
+    /// End a machine and keep it as a template, ready to be cloned
+    #[command(after_help = FREEZE_EXAMPLES)]
+    Freeze(FreezeArgs),
+    /// Make machines from a template
+    #[command(after_help = FREEZE_EXAMPLES)]
+    Clone(ChildrenArgs),
+    /// Let all programs of machines stand still, as they are
+    Pause(PauseArgs),
+    /// Let paused machines go on
+    Resume(PauseArgs),
+    /// List machines in the background, and templates
     Ps(PsArgs),
-    /// Print what a machine started with `run -d` has written
+    /// Print what a machine in the background has written
     Logs(LogsArgs),
-    /// Send a signal to machines started with `run -d`
+    /// Send a signal to machines in the background, or remove templates
     Kill(KillArgs),
     /// Say whether this host can run machines, and what to do where it cannot
     Doctor,
@@ -65,6 +94,12 @@ pub(crate) enum Command {
     /// Be the monitor of a machine in the background
     #[command(hide = true)]
     Monitor(Box<MonitorArgs>),
+    /// Be the monitor of a machine that continues an image
+    #[command(hide = true)]
+    Continue(ContinueArgs),
+    /// Be a template
+    #[command(hide = true)]
+    Template(TemplateArgs),
 }
 
 #[derive(Args, Debug)]
@@ -221,6 +256,57 @@ pub(crate) struct ReportArgs {
     pub(crate) debug_personality: bool,
 }
 
+/// Most children of one command.
+const CHILD_COUNT_MAX: i64 = 1000;
+
+#[derive(Args, Debug)]
+pub(crate) struct ChildrenArgs {
+    /// The machine or template
+    pub(crate) name: Name,
+
+    /// How many to make
+    #[arg(short = 'n', long, value_name = "COUNT", default_value = "1",
+          value_parser = clap::value_parser!(u16).range(1..=CHILD_COUNT_MAX))]
+    pub(crate) count: u16,
+
+    /// Name of the new machine, followed by a number if there are several [default: NAME-1 and so on]
+    #[arg(long = "name", value_name = "CHILD")]
+    pub(crate) child: Option<Name>,
+
+    /// Offer a port that NAME was started to publish; counts up for each further machine
+    #[arg(short, long, value_name = "[ADDR:]HOST:GUEST[/udp]")]
+    pub(crate) publish: Vec<Publish>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct FreezeArgs {
+    /// The machine
+    pub(crate) name: Name,
+
+    /// Name of the template [default: the machine's]
+    #[arg(long = "as", value_name = "TEMPLATE")]
+    pub(crate) template: Option<Name>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PauseArgs {
+    /// The machines
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<Name>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ContinueArgs {
+    /// The name under which the machine is registered
+    pub(crate) registered: Name,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TemplateArgs {
+    /// The name under which the machine was registered, for whoever lists processes
+    pub(crate) registered: Name,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct PsArgs {
     /// Print names only
@@ -240,7 +326,7 @@ pub(crate) struct LogsArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct KillArgs {
-    /// The signal, by name or number; KILL ends a machine at once
+    /// The signal, by name or number; KILL ends a machine at once. A paused machine goes on to act on TERM, INT, QUIT and HUP
     #[arg(short, long, default_value = "TERM")]
     pub(crate) signal: crate::values::Signal,
 

@@ -42,6 +42,26 @@ impl Failure {
     }
 }
 
+/// Does the same to each of several; one that fails does not keep the others from it. The last failure is the result, those
+/// before are reported.
+pub(crate) fn each<T>(
+    items: impl IntoIterator<Item = T>,
+    mut act: impl FnMut(T) -> anyhow::Result<()>,
+) -> Result<ExitCode, Failure> {
+    let mut failed = None;
+    for item in items {
+        if let Err(error) = act(item)
+            && let Some(earlier) = failed.replace(error)
+        {
+            Failure::from(earlier).report();
+        }
+    }
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
 /// Prints what clap has to say about a command line: help, the version, or what is wrong with it.
 pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     // Nothing can be done about an output that is closed.

@@ -17,7 +17,7 @@ const WAITING_PER_CLONE: usize = 4;
 pub(crate) fn serve(
     spec: &MachineSpec,
     flash: &Flash,
-    ready: impl FnOnce(),
+    ready: impl FnOnce() -> Result<()>,
 ) -> Result<Ended, Failure> {
     let port = port(&spec.publish)?;
     // Bound before the program starts, so that a port in use is known at once.
@@ -30,7 +30,7 @@ pub(crate) fn serve(
         Ok(image) => image,
         Err(end) => bail_early(port, &end)?,
     };
-    ready();
+    ready()?;
     let limits = PoolLimits {
         ready: flash.ready,
         clones_max: flash.clones_max,

@@ -1,38 +1,58 @@
 //! `cormus kill`: a signal to machines started with `run -d`.
 //!
 //! The monitor gets the signal and hands it to the program, as a program run in front would get it;
-//! KILL ends the monitor, and with it the machine, at once.
+//! KILL ends the monitor, and with it the machine, at once. A paused machine goes on to act on a signal
+//! that asks it to end. A template is removed by such a signal.
 
 use crate::args::KillArgs;
-use crate::failure::Failure;
-use crate::registry::{Instance, Process, Registry, State};
-use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, PidfdFlags};
+use crate::control::{Request, ask};
+use crate::failure::{self, Failure};
+use crate::registry::{Instance, Phase, Process, Registry, State};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use std::process::ExitCode;
+
+/// Signals that ask a program to end.
+const ENDING: &[Signal] = &[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
 
 /// Signals each machine named; one that cannot be signalled does not keep the others from it.
 pub(crate) fn kill(args: &KillArgs) -> Result<ExitCode, Failure> {
     let registry = Registry::open()?;
-    let mut failed = None;
-    for name in &args.names {
-        let sent = registry
-            .find(name)
-            .and_then(|instance| signal(&instance, args.signal.0));
-        if let Err(error) = sent
-            && let Some(earlier) = failed.replace(error)
-        {
-            Failure::from(earlier).report();
+    failure::each(&args.names, |name| {
+        let instance = registry.find(name)?;
+        match instance.state {
+            State::Running {
+                phase: Phase::Template,
+                ..
+            } => remove_template(&registry, &instance, args.signal.0),
+            State::Running {
+                phase: Phase::Paused,
+                ..
+            } if ENDING.contains(&args.signal.0) => {
+                signal(&instance, args.signal.0)?;
+                // So that its program can act on it. Somebody else may have let it go on just now.
+                let _ = ask(&instance, Request::Resume);
+                Ok(())
+            }
+            _ => signal(&instance, args.signal.0),
         }
-    }
-    match failed {
-        Some(error) => Err(error.into()),
-        None => Ok(ExitCode::SUCCESS),
-    }
+    })
 }
 
-fn signal(instance: &Instance, signal: rustix::process::Signal) -> Result<()> {
+/// Ends the process that holds the template. Machines made from it have all that they need.
+fn remove_template(registry: &Registry, instance: &Instance, wanted: Signal) -> Result<()> {
     let name = instance.name.as_str();
-    let State::Running { process } = instance.state else {
+    ensure!(
+        wanted == Signal::KILL || ENDING.contains(&wanted),
+        "{name} is a template, which does not run; `cormus kill {name}` removes it"
+    );
+    signal(instance, Signal::KILL)?;
+    registry.remove(instance)
+}
+
+fn signal(instance: &Instance, signal: Signal) -> Result<()> {
+    let name = instance.name.as_str();
+    let State::Running { process, .. } = instance.state else {
         bail!("the machine {name} has ended");
     };
     let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);

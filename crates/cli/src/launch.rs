@@ -8,17 +8,23 @@ use crate::spec::{Limits, MachineSpec, Strace, Verbosity};
 use crate::terminal::RawTerminal;
 use crate::values::{AllowOut, Protocol, Publish, Volume};
 use anyhow::{Context, Result, ensure};
-use cormus_machine::{Config, End, Machine, Outbound, RootConfig, TraceTarget, Transport};
+use cormus_machine::{
+    Config, End, Image, Machine, Outbound, RootConfig, StartError, TraceTarget, Transport,
+};
 use std::net::ToSocketAddrs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Runs the program to its end in a machine of its own.
 ///
-/// `ready` is called once, when signals reach the program and published ports are open.
-pub(crate) fn launch(spec: &MachineSpec, ready: impl FnOnce()) -> Result<Ended, Failure> {
+/// `ready` is called once, when signals reach the program and published ports are open; with the machine, if there is one for the
+/// program's whole life.
+pub(crate) fn launch(
+    spec: &MachineSpec,
+    ready: impl FnOnce(Option<&Machine>) -> Result<()>,
+) -> Result<Ended, Failure> {
     if let Some(flash) = &spec.flash {
-        return flash::serve(spec, flash, ready);
+        return flash::serve(spec, flash, || ready(None));
     }
     let stats = spec.report.stats;
     let mut config = config(spec)?;
@@ -32,12 +38,43 @@ pub(crate) fn launch(spec: &MachineSpec, ready: impl FnOnce()) -> Result<Ended, 
         Some(gdb) => gdb.announce()?,
         None => machine.forward_signals(),
     }
-    ready();
+    ready(Some(&machine))?;
     let end = machine.run();
     drop((terminal, gdb));
     if stats {
         report::print(&machine.stats())?;
     }
+    ended(machine, end)
+}
+
+/// Continues an image to its end, in a machine of its own; `ready` as for [`launch`].
+pub(crate) fn continue_image(
+    image: Image,
+    ready: impl FnOnce(&Machine) -> Result<()>,
+) -> Result<Ended, Failure> {
+    let mut machine = Machine::from_image(&image).map_err(cannot_continue)?;
+    // The machine has mapped what it needs.
+    drop(image);
+    machine.forward_signals();
+    ready(&machine)?;
+    let end = machine.run();
+    ended(machine, end)
+}
+
+/// Why a machine could not be made from an image, with what to do.
+fn cannot_continue(error: StartError) -> anyhow::Error {
+    let advice = match &error {
+        StartError::Publish { .. } => "choose another port with -p",
+        StartError::Image { .. } => "use the cormus that the machine was started with",
+        StartError::File { .. } => {
+            "the machine's files must be where they were when its image was taken"
+        }
+        _ => return anyhow::Error::new(error).context("cannot make the machine"),
+    };
+    anyhow::Error::new(error).context(format!("cannot make the machine ({advice})"))
+}
+
+fn ended(machine: Machine, end: End) -> Result<Ended, Failure> {
     // The process ends next, and the host takes a machine apart faster than its threads can be joined.
     std::mem::forget(machine);
     match end {
@@ -114,7 +151,7 @@ fn root(volume: &Volume) -> RootConfig {
     }
 }
 
-fn published(publish: &Publish) -> cormus_machine::Publish {
+pub(crate) fn published(publish: &Publish) -> cormus_machine::Publish {
     cormus_machine::Publish {
         host: publish.host,
         guest_port: publish.guest_port,

@@ -51,7 +51,7 @@ impl Logs {
 
 /// Prints as the logs grow, until the monitor has ended.
 fn follow(instance: &Instance, logs: &mut Logs) -> Result<()> {
-    let crate::registry::State::Running { process } = instance.state else {
+    let crate::registry::State::Running { process, .. } = instance.state else {
         return Ok(());
     };
     let grown = watch(instance).context("cannot watch the logs")?;

@@ -1,13 +1,18 @@
 //! The command `cormus`: what users type. Each sub-command is a module; this file only chooses.
 
 mod args;
+mod background;
+mod control;
 mod doctor;
 mod failure;
 mod flash;
+mod fork;
+mod freeze;
 mod gdb;
 mod kill;
 mod launch;
 mod logs;
+mod pause;
 mod ps;
 mod registry;
 mod report;
@@ -36,6 +41,13 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Run(args) => run::run(*args, verbosity),
         Command::Monitor(args) => run::monitor(*args, verbosity),
+        Command::Continue(args) => fork::continued(args),
+        Command::Template(args) => freeze::template(&args),
+        Command::Fork(args) => fork::fork(&args, verbosity),
+        Command::Freeze(args) => freeze::freeze(&args),
+        Command::Clone(args) => fork::clone(&args, verbosity),
+        Command::Pause(args) => pause::pause(&args),
+        Command::Resume(args) => pause::resume(&args),
         Command::Ps(args) => ps::ps(&args),
         Command::Logs(args) => logs::logs(&args),
         Command::Kill(args) => kill::kill(&args),

@@ -25,7 +25,7 @@ pub(crate) fn ps(args: &PsArgs) -> Result<ExitCode, Failure> {
 
 fn row(instance: &Instance) -> [String; 5] {
     let (state, pid) = match instance.state {
-        State::Running { process } => ("running".to_owned(), process.pid.to_string()),
+        State::Running { process, phase } => (phase.word().to_owned(), process.pid.to_string()),
         State::Exited { code } => (format!("exited ({code})"), "-".to_owned()),
         State::Killed => ("killed".to_owned(), "-".to_owned()),
     };

@@ -6,6 +6,8 @@
 //! |---|---|---|
 //! | `process` | process number, its start time and the boot it belongs to | who starts it |
 //! | `command` | the program and its arguments, each ended by a NUL | who starts it |
+//! | `phase` | [`Phase`] in a word; without it the machine is active | the monitor |
+//! | `control` | the socket of [`crate::control`] | the monitor |
 //! | `stdout`, `stderr` | what the machine writes | the machine |
 //! | `exit` | the exit code; appears whole, when the program has ended | the monitor |
 //!
@@ -43,9 +45,29 @@ pub(crate) struct Instance {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum State {
-    Running { process: Process },
-    Exited { code: u8 },
+    /// Its process exists.
+    Running {
+        process: Process,
+        phase: Phase,
+    },
+    Exited {
+        code: u8,
+    },
     Killed,
+}
+
+/// What a machine with a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Active,
+    Paused,
+    Template,
+}
+
+/// The directory of a machine, to its own monitor.
+#[derive(Debug)]
+pub(crate) struct Home {
+    directory: PathBuf,
 }
 
 /// A process of this boot, told apart from a later one with the same number.
@@ -111,13 +133,7 @@ impl Registry {
     /// Makes the directory of a new machine and opens its logs; a machine of this name that has ended gives way.
     pub(crate) fn create(&self, name: &Name, command: &[u8]) -> Result<Created> {
         let directory = self.directory.join(name.as_str());
-        if let State::Running { .. } = state(&directory) {
-            bail!(
-                "a machine named {name} is running; choose another name or end it with `cormus kill {name}`",
-                name = name.as_str()
-            );
-        }
-        remove(&directory)?;
+        self.give_way(name)?;
         rustix::fs::mkdir(&directory, Mode::RWXU)
             .with_context(|| format!("cannot make {}", directory.display()))?;
         write_whole(&directory, "command", command)?;
@@ -137,6 +153,40 @@ impl Registry {
         })
     }
 
+    /// Gives a machine another name; one that has ended gives way.
+    pub(crate) fn rename(&self, instance: &Instance, to: &Name) -> Result<()> {
+        let directory = self.directory.join(to.as_str());
+        self.give_way(to)?;
+        std::fs::rename(&instance.directory, &directory)
+            .with_context(|| format!("cannot make {}", directory.display()))
+    }
+
+    /// Removes a machine's directory, when its process has ended or is about to.
+    pub(crate) fn remove(&self, instance: &Instance) -> Result<()> {
+        remove(&instance.directory)
+    }
+
+    /// Whether no machine has this name, not even one that has ended.
+    pub(crate) fn is_free(&self, name: &Name) -> bool {
+        self.find(name).is_err()
+    }
+
+    /// Removes what has ended under this name; an error if it has not ended.
+    pub(crate) fn give_way(&self, name: &Name) -> Result<()> {
+        let directory = self.directory.join(name.as_str());
+        if let State::Running { phase, .. } = state(&directory) {
+            let name = name.as_str();
+            let what = match phase {
+                Phase::Template => "template",
+                Phase::Active | Phase::Paused => "machine",
+            };
+            bail!(
+                "there is a {what} named {name}; choose another name or end it with `cormus kill {name}`"
+            );
+        }
+        remove(&directory)
+    }
+
     /// Writes down how the machine ended; called by its monitor.
     pub(crate) fn record_exit(&self, name: &Name, code: u8) -> Result<()> {
         let directory = self.directory.join(name.as_str());
@@ -151,6 +201,41 @@ impl Registry {
             }
         }
         Ok(())
+    }
+}
+
+impl Phase {
+    /// The word for users and in the file.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Template => "template",
+        }
+    }
+
+    fn parse(word: &str) -> Self {
+        let phases = [Self::Paused, Self::Template];
+        let named = phases.into_iter().find(|phase| phase.word() == word);
+        named.unwrap_or(Self::Active)
+    }
+}
+
+impl Home {
+    /// The directory of the machine of this name, which is there.
+    pub(crate) fn of(name: &Name) -> Result<Self> {
+        let directory = default_directory()?.join(name.as_str());
+        Ok(Self { directory })
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Writes down what the machine does now. Takes no lock, which who asks for it may hold.
+    pub(crate) fn set_phase(&self, phase: Phase) -> Result<()> {
+        let text = format!("{}\n", phase.word());
+        write_whole(&self.directory, "phase", text.as_bytes())
     }
 }
 
@@ -180,9 +265,15 @@ impl Instance {
         matches!(self.state, State::Running { .. })
     }
 
+    /// The program and its arguments as they are in the file.
+    pub(crate) fn command_bytes(&self) -> Result<Vec<u8>> {
+        let path = self.directory.join("command");
+        std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+
     /// The program and its arguments as a user would type them, near enough to be recognised.
     pub(crate) fn command(&self) -> String {
-        let bytes = std::fs::read(self.directory.join("command")).unwrap_or_default();
+        let bytes = self.command_bytes().unwrap_or_default();
         let words = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy);
         let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
         words.join(" ").replace(|c: char| c.is_control(), "?")
@@ -234,7 +325,10 @@ fn state(directory: &Path) -> State {
         .ok()
         .and_then(|boot| Process::parse(&read("process"), &boot));
     match recorded {
-        Some(process) if Process::of(process.pid) == Some(process) => State::Running { process },
+        Some(process) if Process::of(process.pid) == Some(process) => State::Running {
+            process,
+            phase: Phase::parse(read("phase").trim()),
+        },
         _ => State::Killed,
     }
 }

@@ -54,7 +54,7 @@ fn a_machine_runs_ends_and_gives_way() {
     assert!(instance.is_running());
     assert_eq!(instance.command(), "cat -u");
     let error = registry.create(&name("a"), b"").unwrap_err();
-    assert!(error.to_string().contains("is running"), "{error}");
+    assert!(error.to_string().contains("there is a machine"), "{error}");
 
     registry.record_exit(&name("a"), 3).unwrap();
     drop(child.stdin.take());

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// The slowest program here takes some seconds on an idle host; one that takes this long hangs.
-const RUN_LIMIT: Duration = Duration::from_secs(180);
+pub(crate) const RUN_LIMIT: Duration = Duration::from_secs(180);
 
 /// How a command ended and what it printed.
 pub(crate) struct Outcome {

@@ -8,6 +8,7 @@ mod coreutils;
 mod flash;
 mod gdb;
 mod harness;
+mod images;
 mod limits;
 mod network;
 mod nginx;

@@ -1,0 +1,150 @@
+//! Machines in the background: a monitor is started, told to begin, and says when its machine is ready.
+//!
+//! The monitor is this program again, in a session of its own and with its output in the machine's logs. Until it has begun, its
+//! standard input is a socket to who starts it:
+//!
+//! ```text
+//! starter ── begin, with an image's descriptors if there is one ──► monitor
+//! starter ◄── ready, or why not ── monitor
+//! ```
+//!
+//! It is told to begin when it is registered, so no machine runs that nobody knows of: a starter that is killed before closes the socket.
+
+use crate::control::{Control, receive, send};
+use crate::failure::{Ended, Failure};
+use crate::registry::{Created, Registry};
+use crate::values::Name;
+use anyhow::{Context, Result, bail};
+use cormus_machine::Machine;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, ExitCode};
+
+/// What a monitor tells who has started it.
+#[derive(Debug, Serialize, Deserialize)]
+enum Started {
+    Ready,
+    Failed(String),
+}
+
+/// A monitor that has not said yet that its machine is ready.
+pub(crate) struct Starting {
+    pub(crate) name: Name,
+    child: Child,
+    socket: UnixStream,
+}
+
+/// Starts a monitor for a machine that was just registered; it waits for [`Starting::begin`].
+pub(crate) fn spawn(
+    name: &Name,
+    created: &Created,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Starting> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let (socket, theirs) = UnixStream::pair().context("cannot make a socket")?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(OwnedFd::from(theirs))
+        .stdout(created.stdout.try_clone()?)
+        .stderr(created.stderr.try_clone()?)
+        .spawn()
+        .context("cannot start the monitor")?;
+    created.record_process(child.id()).inspect_err(|_| {
+        // It has ended already, or is of no use without being registered.
+        let _ = child.kill();
+        let _ = child.wait();
+    })?;
+    Ok(Starting {
+        name: name.clone(),
+        child,
+        socket,
+    })
+}
+
+impl Starting {
+    /// Lets the machine begin, from an image if its descriptors are given.
+    pub(crate) fn begin(&self, image: &[BorrowedFd<'_>]) {
+        // A monitor that is gone is found out by who waits for it.
+        let _ = send(&self.socket, &(), image);
+    }
+
+    /// Waits until the machine is ready. One that could not be made leaves nothing behind.
+    pub(crate) fn wait(mut self) -> Result<()> {
+        let name = self.name.as_str();
+        let reason = match receive(&self.socket) {
+            Ok((Started::Ready, _)) => return Ok(()),
+            Ok((Started::Failed(reason), _)) => reason,
+            Err(_) => bail!("the monitor of {name} was killed; `cormus logs {name}` may say why"),
+        };
+        self.child
+            .wait()
+            .context("cannot wait for the monitor's end")?;
+        let registry = Registry::open()?;
+        registry.remove(&registry.find(&self.name)?)?;
+        bail!(reason)
+    }
+}
+
+/// The monitor's side: its starter, until the machine is ready.
+pub(crate) struct Starter(UnixStream);
+
+/// Is the monitor of a registered machine that `run` makes and runs to its end.
+pub(crate) fn monitor(
+    name: &Name,
+    run: impl FnOnce(&mut Option<Starter>, Vec<OwnedFd>) -> Result<Ended, Failure>,
+) -> Result<ExitCode, Failure> {
+    let (starter, descriptors) = take_over()?;
+    let mut starter = Some(starter);
+    let code = match run(&mut starter, descriptors) {
+        Ok(ended) => ended.code(),
+        Err(failure) => {
+            let reason = format!("{:#}", failure.error);
+            let told = starter.is_some_and(|Starter(socket)| {
+                send(&socket, &Started::Failed(reason), &[]).is_ok()
+            });
+            if told {
+                // The machine is unregistered by its starter.
+                return Ok(ExitCode::from(failure.code));
+            }
+            failure.report();
+            failure.code
+        }
+    };
+    Registry::open()?.record_exit(name, code)?;
+    Ok(ExitCode::from(code))
+}
+
+/// Leaves the caller's session and standard input, and waits until the machine may begin.
+fn take_over() -> Result<(Starter, Vec<OwnedFd>)> {
+    rustix::process::setsid().context("cannot leave the session of the caller")?;
+    let socket = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .context("cannot keep the caller's socket")?;
+    let null = File::open("/dev/null").context("cannot open /dev/null")?;
+    rustix::stdio::dup2_stdin(&null).context("cannot set the standard input")?;
+    let socket = UnixStream::from(socket);
+    let ((), descriptors) =
+        receive(&socket).context("who started this monitor is gone, or of another version")?;
+    Ok((Starter(socket), descriptors))
+}
+
+/// The machine is there: it can be spoken to, and its starter is told so. What is no single machine has nobody to speak to.
+pub(crate) fn ready(
+    name: &Name,
+    machine: Option<&Machine>,
+    starter: &mut Option<Starter>,
+) -> Result<()> {
+    let control = machine.map(|_| Control::listen(name)).transpose()?;
+    if let Some(Starter(socket)) = starter.take() {
+        // A starter that is gone has registered the machine all the same.
+        let _ = send(&socket, &Started::Ready, &[]);
+    }
+    match (control, machine) {
+        (Some(control), Some(machine)) => control.serve(machine.remote()),
+        _ => Ok(()),
+    }
+}

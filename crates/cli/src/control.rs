@@ -1,0 +1,133 @@
+//! Speaking to the monitor of a machine in the background: standing still, images, the end as a template.
+//!
+//! Every such monitor listens on the Unix socket `control` in the machine's directory, which only the owner may enter; a template
+//! listens on the same socket. A connection carries one request and its answer, then it is closed:
+//!
+//! | request | answer, with descriptors |
+//! |---|---|
+//! | `Pause` | `Done`: no processor of the machine runs until `Resume` |
+//! | `Resume` | `Done`: the machine goes on |
+//! | `Image` | `Image`, with the pages and the state as sealed files in memory |
+//! | `Freeze` | `Done`, from the template that the machine has become |
+//!
+//! `Refused` says why not. A message is a frame ([`wire`]): version, length, and the values of [`Request`] and [`Answer`] in
+//! postcard. Who asks must be the monitor's own user; a connection that stays silent is closed after [`PATIENCE`].
+//!
+//! The same frames pass between who starts a monitor and the monitor, on its standard input ([`crate::background`]).
+
+mod client;
+mod server;
+mod wire;
+
+pub(crate) use client::{ask, ask_image, image_of};
+pub(crate) use server::{Control, serve_template};
+pub(crate) use wire::{receive, send};
+
+use crate::values::Name;
+use anyhow::{Context, Result};
+use rustix::fs::{MemfdFlags, SealFlags};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+/// The socket's name in the machine's directory.
+const SOCKET: &str = "control";
+
+/// How long a monitor waits for the rest of a request, or for the answer to be taken.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Most bytes of an image's state, as the machine itself bounds it.
+const STATE_LEN_MAX: u64 = 65 << 20;
+
+/// What a monitor can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Request {
+    Pause,
+    Resume,
+    Image,
+    Freeze,
+}
+
+/// What a monitor answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Done,
+    /// How long the machine stood still for it.
+    Image {
+        stood_still_ns: u64,
+    },
+    Refused(Refusal),
+}
+
+/// Why a monitor did not do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Refusal {
+    Ended,
+    PausedAlready,
+    NotPaused,
+    Template,
+    /// Something else, in words.
+    Failed(String),
+}
+
+impl Refusal {
+    /// The reason in words that a user can act on.
+    fn sentence(&self, name: &Name) -> String {
+        let name = name.as_str();
+        match self {
+            Self::Ended => format!("the machine {name} has ended"),
+            Self::PausedAlready => {
+                format!(
+                    "the machine {name} is paused already; `cormus resume {name}` lets it go on"
+                )
+            }
+            Self::NotPaused => format!("the machine {name} is not paused"),
+            Self::Template => {
+                format!(
+                    "{name} is a template, which does not run; `cormus clone {name}` makes machines from it"
+                )
+            }
+            Self::Failed(reason) => format!("{name}: {reason}"),
+        }
+    }
+}
+
+/// Bytes as a sealed file in memory, to be handed to another process.
+pub(crate) fn file_of(bytes: &[u8]) -> Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let make = || {
+        let mut file = File::from(rustix::fs::memfd_create("state", flags)?);
+        file.write_all(bytes)?;
+        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&file, seals)?;
+        std::io::Result::Ok(file.into())
+    };
+    make().context("cannot make a file in memory")
+}
+
+/// The reverse of [`file_of`]. The file's position, which others may share, is left alone.
+pub(crate) fn bytes_of(file: impl AsFd) -> Result<Vec<u8>> {
+    let file = File::from(file.as_fd().try_clone_to_owned()?);
+    let len = file.metadata()?.len();
+    anyhow::ensure!(len <= STATE_LEN_MAX, "a state of {len} bytes is too large");
+    let mut bytes = vec![0; usize::try_from(len)?];
+    file.read_exact_at(&mut bytes, 0)
+        .context("cannot read a file in memory")?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_travel_as_files() {
+        let file = file_of(b"state").unwrap();
+        assert_eq!(bytes_of(&file).unwrap(), b"state");
+        assert_eq!(bytes_of(&file).unwrap(), b"state");
+        assert!(File::from(file).write(b"x").is_err());
+    }
+}

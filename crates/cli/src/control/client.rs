@@ -1,0 +1,83 @@
+//! Asking a monitor.
+
+use super::{Answer, Refusal, Request, SOCKET, receive, send};
+use crate::registry::{Instance, State};
+use anyhow::{Context, Result, anyhow, bail};
+use cormus_machine::Image;
+use rustix::fs::{Mode, OFlags};
+use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// Asks for something that has no answer but that it is done.
+pub(crate) fn ask(instance: &Instance, request: Request) -> Result<()> {
+    match exchange(instance, request)? {
+        (Answer::Done, _) => Ok(()),
+        _ => Err(nonsense(instance)),
+    }
+}
+
+/// Asks for an image; also how long the machine stood still for it.
+pub(crate) fn ask_image(instance: &Instance) -> Result<(Image, Duration)> {
+    let (answer, descriptors) = exchange(instance, Request::Image)?;
+    let Answer::Image { stood_still_ns } = answer else {
+        return Err(nonsense(instance));
+    };
+    let image = image_of(descriptors)
+        .with_context(|| format!("cannot use the image of {}", instance.name.as_str()))?;
+    Ok((image, Duration::from_nanos(stood_still_ns)))
+}
+
+/// The image that two descriptors are: its pages and its state.
+pub(crate) fn image_of(descriptors: Vec<OwnedFd>) -> Result<Image> {
+    let [memory, state] = <[OwnedFd; 2]>::try_from(descriptors)
+        .map_err(|descriptors| anyhow!("{} descriptors are no image", descriptors.len()))?;
+    let state = super::bytes_of(state)?;
+    Ok(Image::from_parts(&state, memory)?)
+}
+
+fn nonsense(instance: &Instance) -> anyhow::Error {
+    let name = instance.name.as_str();
+    anyhow!("the monitor of {name} gave an answer to another question")
+}
+
+fn exchange(instance: &Instance, request: Request) -> Result<(Answer, Vec<OwnedFd>)> {
+    let name = &instance.name;
+    let ended = || Refusal::Ended.sentence(name);
+    if !matches!(instance.state, State::Running { .. }) {
+        bail!(ended());
+    }
+    let socket = match connect(instance) {
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
+            "{} takes no such commands: it is no single machine, but makes one for every connection",
+            name.as_str()
+        ),
+        socket => {
+            socket.with_context(|| format!("cannot reach the monitor of {}", name.as_str()))?
+        }
+    };
+    let exchanged = send(&socket, &request, &[]).and_then(|()| receive(&socket));
+    match exchanged {
+        Ok((Answer::Refused(refusal), _)) => bail!(refusal.sentence(name)),
+        Ok(answer) => Ok(answer),
+        Err(error) => match error.kind() {
+            ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
+                bail!(ended())
+            }
+            ErrorKind::Unsupported => bail!(
+                "the machine {} was started by another version of cormus; use that one for it",
+                name.as_str()
+            ),
+            _ => Err(error)
+                .with_context(|| format!("cannot speak to the monitor of {}", name.as_str())),
+        },
+    }
+}
+
+/// Connects by way of the directory's descriptor, since a socket's address has room for 107 bytes only.
+fn connect(instance: &Instance) -> std::io::Result<UnixStream> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(&instance.directory, flags, Mode::empty())?;
+    UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()))
+}

@@ -1,0 +1,243 @@
+//! Answering: the monitor's thread, and the process that a template is.
+
+use super::{Answer, PATIENCE, Refusal, Request, SOCKET, file_of, receive, send};
+use crate::registry::{Home, Phase};
+use crate::values::Name;
+use anyhow::{Context, Result, anyhow};
+use cormus_machine::{CaptureError, Image, Paused, Remote};
+use rustix::fs::{Mode, OFlags};
+use std::convert::Infallible;
+use std::fs::Permissions;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// Stack of the thread that answers, which also takes images.
+const THREAD_STACK: usize = 512 << 10;
+
+/// The socket of one machine.
+#[derive(Debug)]
+pub(crate) struct Control {
+    listener: UnixListener,
+    name: Name,
+    home: Home,
+}
+
+impl Control {
+    /// Begins to listen; who asks waits until [`Control::serve`].
+    pub(crate) fn listen(name: &Name) -> Result<Self> {
+        let home = Home::of(name)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(home.directory(), flags, Mode::empty())
+            .with_context(|| format!("cannot open {}", home.directory().display()))?;
+        // By way of the descriptor, since a socket's address has room for 107 bytes only.
+        let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
+        let listener = UnixListener::bind(&path).context("cannot make the control socket")?;
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600))
+            .context("cannot protect the control socket")?;
+        Ok(Self {
+            listener,
+            name: name.clone(),
+            home,
+        })
+    }
+
+    /// Answers from now on, on a thread of its own.
+    pub(crate) fn serve(self, remote: Remote) -> Result<()> {
+        let machine = Machine {
+            control: self,
+            remote,
+            paused: None,
+        };
+        std::thread::Builder::new()
+            .name("control".to_owned())
+            .stack_size(THREAD_STACK)
+            .spawn(move || machine.run())
+            .context("cannot start the control thread")?;
+        Ok(())
+    }
+}
+
+/// Takes connections one after the other, and gives those of the same user to `answer`.
+fn each_request(listener: &UnixListener, mut answer: impl FnMut(Request, UnixStream)) {
+    loop {
+        match listener.accept() {
+            Ok((connection, _)) => {
+                // Whoever is refused, silent or gone has itself to blame.
+                if let Ok(request) = request_of(&connection) {
+                    answer(request, connection);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                eprintln!("cormus: this machine takes no more commands: {error}");
+                return;
+            }
+        }
+    }
+}
+
+fn request_of(connection: &UnixStream) -> Result<Request> {
+    let peer = rustix::net::sockopt::socket_peercred(connection)?;
+    anyhow::ensure!(peer.uid == rustix::process::geteuid(), "another user");
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.set_write_timeout(Some(PATIENCE))?;
+    match receive::<Request>(connection) {
+        Ok((request, _)) => Ok(request),
+        Err(error) => {
+            // A client of another version learns that from any answer.
+            reply(connection, Refusal::Failed("no such request".to_owned()));
+            Err(error.into())
+        }
+    }
+}
+
+/// Says why not. If that cannot be said there is nobody to tell.
+fn reply(connection: &UnixStream, refusal: Refusal) {
+    let _ = send(connection, &Answer::Refused(refusal), &[]);
+}
+
+/// A machine that can be asked.
+struct Machine {
+    control: Control,
+    remote: Remote,
+    paused: Option<Paused>,
+}
+
+impl Machine {
+    fn run(mut self) {
+        // Taken out, since answering needs the rest.
+        let Ok(listener) = self.control.listener.try_clone() else {
+            eprintln!("cormus: this machine takes no commands: there are no descriptors left");
+            return;
+        };
+        each_request(&listener, |request, connection| {
+            let answered = match request {
+                Request::Pause => self.pause().map(|()| Answer::Done),
+                Request::Resume => self.resume().map(|()| Answer::Done),
+                Request::Image => match self.image(&connection) {
+                    Ok(()) => return,
+                    Err(refusal) => Err(refusal),
+                },
+                // It returns only if the machine goes on.
+                Request::Freeze => self.freeze(&connection).map(|never| match never {}),
+            };
+            match answered {
+                Ok(answer) => drop(send(&connection, &answer, &[])),
+                Err(refusal) => reply(&connection, refusal),
+            }
+        });
+    }
+
+    fn pause(&mut self) -> Result<(), Refusal> {
+        if self.paused.is_some() {
+            return Err(Refusal::PausedAlready);
+        }
+        let paused = self.remote.pause().map_err(|_| Refusal::Ended)?;
+        self.control.home.set_phase(Phase::Paused).map_err(failed)?;
+        self.paused = Some(paused);
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Result<(), Refusal> {
+        if self.paused.is_none() {
+            return Err(Refusal::NotPaused);
+        }
+        self.control.home.set_phase(Phase::Active).map_err(failed)?;
+        self.paused = None;
+        Ok(())
+    }
+
+    fn image(&self, connection: &UnixStream) -> Result<(), Refusal> {
+        let image = match &self.paused {
+            Some(paused) => paused.capture(),
+            None => self.remote.capture(),
+        };
+        let image = image.map_err(refusal)?;
+        let stood_still_ns = u64::try_from(image.pause().as_nanos()).unwrap_or(u64::MAX);
+        let (state, memory) = image.parts();
+        let state = file_of(&state).map_err(failed)?;
+        let answer = Answer::Image { stood_still_ns };
+        // If it cannot be sent there is nobody to tell.
+        let _ = send(connection, &answer, &[memory, state.as_fd()]);
+        Ok(())
+    }
+
+    /// Ends the machine and becomes its template, which answers.
+    fn freeze(&mut self, connection: &UnixStream) -> Result<Infallible, Refusal> {
+        let mut paused_here = None;
+        let paused = match &self.paused {
+            Some(paused) => paused,
+            None => paused_here.insert(self.remote.pause().map_err(refusal)?),
+        };
+        let image = paused.capture().map_err(refusal)?;
+        // Everything of the machine ends at the same instant as the memory of this process.
+        Err(failed(self.become_template(&image, connection)))
+    }
+
+    /// Starts this program anew in this process, which keeps its number; only fails to return.
+    fn become_template(&self, image: &Image, connection: &UnixStream) -> anyhow::Error {
+        let home = &self.control.home;
+        let start = || {
+            // Before, since the template that could not do it would be lost.
+            home.set_phase(Phase::Template)?;
+            let (state, memory) = image.parts();
+            let state = file_of(&state)?;
+            let (here, there) = UnixStream::pair()?;
+            let listener = self.control.listener.as_fd();
+            let kept = [memory, state.as_fd(), listener, connection.as_fd()];
+            send(&here, &(), &kept)?;
+            let error = Command::new("/proc/self/exe")
+                .arg0("cormus")
+                .args(["template", self.control.name.as_str()])
+                .stdin(OwnedFd::from(there))
+                .exec();
+            // The machine goes on, with the standard input that it had.
+            rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+            home.set_phase(match self.paused {
+                Some(_) => Phase::Paused,
+                None => Phase::Active,
+            })?;
+            Err::<Infallible, _>(error).context("cannot start this program again")
+        };
+        match start() {
+            Ok(never) => match never {},
+            Err(error) => error,
+        }
+    }
+}
+
+fn refusal(error: CaptureError) -> Refusal {
+    match error {
+        CaptureError::Ended => Refusal::Ended,
+        error => failed(error),
+    }
+}
+
+fn failed(error: impl Into<anyhow::Error>) -> Refusal {
+    Refusal::Failed(format!("{:#}", error.into()))
+}
+
+/// Is the template that a machine has become: holds its image and hands it out, until it is killed.
+pub(crate) fn serve_template() -> Result<()> {
+    let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    let ((), kept) = receive::<()>(&socket).context("cannot take over from the machine")?;
+    drop(socket);
+    // Otherwise it would be called after the link by which this program was started.
+    rustix::thread::set_name(c"cormus")?;
+    let [memory, state, listener, connection] = <[OwnedFd; 4]>::try_from(kept)
+        .map_err(|kept| anyhow!("{} descriptors are no template", kept.len()))?;
+    // Who has asked for the template may be gone; it is one all the same.
+    let _ = send(&UnixStream::from(connection), &Answer::Done, &[]);
+    each_request(&UnixListener::from(listener), |request, connection| {
+        if request != Request::Image {
+            return reply(&connection, Refusal::Template);
+        }
+        let answer = Answer::Image { stood_still_ns: 0 };
+        let _ = send(&connection, &answer, &[memory.as_fd(), state.as_fd()]);
+    });
+    Ok(())
+}

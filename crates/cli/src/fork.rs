@@ -1,0 +1,182 @@
+//! `cormus fork` and `cormus clone`: machines that continue from an image, of a machine that goes on or of a template.
+//!
+//! The image comes from the monitor as descriptors. Here it is given what is a child's own, its name and its ports, and handed to
+//! a new monitor, `cormus continue NAME`.
+
+use crate::args::{ChildrenArgs, ContinueArgs};
+use crate::background::{self, Starting};
+use crate::control::{ask_image, file_of, image_of};
+use crate::failure::{self, Failure};
+use crate::launch::{continue_image, published};
+use crate::registry::{Instance, Phase, Registry, State};
+use crate::spec::Verbosity;
+use crate::values::{Name, Publish};
+use anyhow::{Context, Result, bail, ensure};
+use cormus_machine::{Image, TraceTarget};
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+/// Makes children of a machine, which goes on.
+pub(crate) fn fork(args: &ChildrenArgs, verbosity: Verbosity) -> Result<ExitCode, Failure> {
+    children(args, verbosity, |name, phase| match phase {
+        Phase::Active | Phase::Paused => Ok(()),
+        Phase::Template => bail!(
+            "{name} is a template, which does not run; `cormus clone {name}` makes machines from it"
+        ),
+    })
+}
+
+/// Makes machines from a template.
+pub(crate) fn clone(args: &ChildrenArgs, verbosity: Verbosity) -> Result<ExitCode, Failure> {
+    children(args, verbosity, |name, phase| match phase {
+        Phase::Template => Ok(()),
+        Phase::Active | Phase::Paused => bail!(
+            "{name} is a machine that runs; `cormus fork {name}` makes others that continue from it, and `cormus freeze {name}` a template"
+        ),
+    })
+}
+
+/// Is the monitor of a machine that continues an image.
+pub(crate) fn continued(args: ContinueArgs) -> Result<ExitCode, Failure> {
+    let name = args.registered;
+    background::monitor(&name, |starter, descriptors| {
+        let image = image_of(descriptors)?;
+        continue_image(image, |machine| {
+            background::ready(&name, Some(machine), starter)
+        })
+    })
+}
+
+fn children(
+    args: &ChildrenArgs,
+    verbosity: Verbosity,
+    suits: impl Fn(&str, Phase) -> Result<()>,
+) -> Result<ExitCode, Failure> {
+    let parent = Registry::open()?.find(&args.name)?;
+    if let State::Running { phase, .. } = parent.state {
+        suits(parent.name.as_str(), phase)?;
+    }
+    let (mut image, stood_still) = ask_image(&parent)?;
+    if verbosity >= Verbosity::Verbose && !stood_still.is_zero() {
+        let ms = stood_still.as_secs_f64() * 1000.0;
+        eprintln!("cormus: {} stood still for {ms:.1} ms", args.name.as_str());
+    }
+    check_ports(&args.publish, &image, &parent)?;
+    let mut started = Vec::new();
+    for (starting, number) in spawn(args, &parent)?.into_iter().zip(0..) {
+        adapt(&mut image, &starting.name, &args.publish, number)?;
+        let (state, memory) = image.parts();
+        starting.begin(&[memory, file_of(&state)?.as_fd()]);
+        started.push(starting);
+    }
+    failure::each(started, |starting| {
+        let name = starting.name.clone();
+        starting
+            .wait()
+            .with_context(|| format!("{} was not made", name.as_str()))?;
+        writeln!(std::io::stdout(), "{}", name.as_str())?;
+        Ok(())
+    })
+}
+
+/// Only what the program may already listen on can be given a place on the host.
+fn check_ports(publish: &[Publish], image: &Image, parent: &Instance) -> Result<()> {
+    for publish in publish {
+        let wanted = published(publish);
+        let mut known = image.config().published.iter();
+        ensure!(
+            known.any(|known| {
+                (known.guest_port, known.transport) == (wanted.guest_port, wanted.transport)
+            }),
+            "{parent} does not publish its port {port}; start it with -p …:{port} so that its children can",
+            parent = parent.name.as_str(),
+            port = wanted.guest_port
+        );
+    }
+    Ok(())
+}
+
+/// Makes an image the one of child `number`, the first being 0.
+fn adapt(image: &mut Image, name: &Name, publish: &[Publish], number: u16) -> Result<()> {
+    image.set_hostname(name.as_str())?;
+    let own = publish
+        .iter()
+        .map(|publish| {
+            let mut own = published(publish);
+            if own.host.port() != 0 {
+                let port = own.host.port().checked_add(number);
+                own.host
+                    .set_port(port.context("there are no ports above 65535")?);
+            }
+            Ok(own)
+        })
+        .collect::<Result<_>>()?;
+    let config = image.config_mut();
+    config.published = own;
+    // The file is the parent's; the child's calls go to its log.
+    if let Some(trace) = &mut config.trace {
+        *trace = TraceTarget::Stderr;
+    }
+    Ok(())
+}
+
+/// Registers the children and starts their monitors.
+fn spawn(args: &ChildrenArgs, parent: &Instance) -> Result<Vec<Starting>> {
+    let registry = Registry::open()?;
+    let command = parent.command_bytes()?;
+    let names = names(args, |name| registry.is_free(name))?;
+    let mut spawned = Vec::new();
+    for name in names {
+        let created = registry.create(&name, &command)?;
+        let arguments = ["continue", name.as_str()].map(OsString::from);
+        match background::spawn(&name, &created, arguments) {
+            Ok(starting) => spawned.push(starting),
+            Err(error) => {
+                created.remove()?;
+                return Err(error);
+            }
+        }
+    }
+    Ok(spawned)
+}
+
+/// The children's names: the one that was asked for, or that with numbers, or the parent's with the first numbers that are free.
+fn names(args: &ChildrenArgs, is_free: impl Fn(&Name) -> bool) -> Result<Vec<Name>> {
+    let count = usize::from(args.count);
+    if let (Some(name), 1) = (&args.child, count) {
+        return Ok(vec![name.clone()]);
+    }
+    let base = args.child.as_ref().unwrap_or(&args.name).as_str();
+    let numbered = (1_u32..).map(|number| format!("{base}-{number}").parse::<Name>());
+    if args.child.is_some() {
+        return numbered.take(count).collect();
+    }
+    let free = numbered.filter(|name| name.as_ref().map_or(true, &is_free));
+    free.take(count).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser;
+
+    #[test]
+    fn names_of_children() {
+        let check = |words: &str, expect: &[&str]| {
+            let words = ["cormus", "fork"].into_iter().chain(words.split(' '));
+            let Command::Fork(args) = Cli::try_parse_from(words).unwrap().command else {
+                panic!("not `fork`");
+            };
+            let names = names(&args, |name| name.as_str() != "web-2").unwrap();
+            let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+            assert_eq!(names, expect);
+        };
+        check("web", &["web-1"]);
+        check("web -n 3", &["web-1", "web-3", "web-4"]);
+        check("web --name x", &["x"]);
+        check("web -n 2 --name x", &["x-1", "x-2"]);
+    }
+}
