@@ -183,7 +183,7 @@ impl Drop for Directory {
 fn import_and_read(forged: &Forged<'_>, export: &[u8]) {
     static BUSY: Mutex<()> = Mutex::new(());
     let _busy = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
-    let path = std::env::temp_dir().join(format!("cormus-fuzz-{}", std::process::id()));
+    let path = std::env::temp_dir().join(format!("cormus-fuzz-snapshot-{}", std::process::id()));
     let store = Store::open(&path).unwrap();
     let directory = Directory { path, store };
     let name = SnapshotName::new("forged").unwrap();
