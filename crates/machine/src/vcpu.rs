@@ -84,8 +84,9 @@ impl Runner {
             if let Err(error) = self.prepare(window, &entry) {
                 self.crash(&error.to_string());
             }
-            if let Entry::Standing(_) = entry {
-                // What has been announced since the machine stood still.
+            if !matches!(entry, Entry::Thread) {
+                // Signals and news that came when there was no vCPU to be kicked for them.
+                signals::collect(&monitor);
                 monitor.pass_on_news();
             }
             entry = Entry::Thread;
