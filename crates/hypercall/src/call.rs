@@ -146,6 +146,10 @@ calls! {
     FileWatch = 66("handle", "watched"),
     /// The same for `path` below a root, as `FileLookup`; of a directory changes of its names are told too.
     NameWatch = 67("root", "path", "path_len", "watched"),
+    /// The whole of an open file for reading, if it has at most `len` bytes (64 KiB at most), to `buffer` (region address), and its
+    /// attributes as `FileWatch` gives them. The slot is `NO_SLOT`, and nothing is read, where the contents can change without being told:
+    /// while somebody has the file open for writing. The slot is one of the contents alone: there opening the file is told as a change too. Bytes read.
+    FileFetch = 68("handle", "watched", "buffer", "len"),
 
     /// Writes to the machine's standard output (1) or error (2). Bytes written; `EAGAIN` when a terminal or pipe is full.
     StreamWrite = 70("stream", "buffer", "len"),

@@ -1,7 +1,7 @@
 //! Changes on the host: how the personality knows that what it remembers of a volume still holds.
 //!
 //! [`crate::Call::FileWatch`] and [`crate::Call::NameWatch`] give attributes together with a slot of the [`ChangeBoard`] and the version
-//! that the slot had when the attributes were read. What was remembered then holds while the slot still has that version. The monitor
+//! that the slot had when the attributes were read, [`crate::Call::FileFetch`] contents with a slot of their own. What was remembered then holds while the slot still has that version. The monitor
 //! gives a slot a new version when the host reports a change of the file, or of the names in the directory, and never gives the same
 //! version twice.
 //!
@@ -15,6 +15,9 @@ use core::sync::atomic::{AtomicU32, AtomicU64};
 /// Slots of the board, and so most files and directories of a machine that are watched at a time.
 pub const SLOT_COUNT: usize = 4096;
 
+/// Places of the board for handles that nobody uses.
+pub const KEPT_COUNT: usize = 64;
+
 /// The slot of something that cannot be watched.
 pub const NO_SLOT: u32 = u32::MAX;
 
@@ -27,7 +30,13 @@ pub struct ChangeBoard {
     /// Ticks of the time-stamp counter for which an answer may be remembered at all. It bounds what the host does not report: times
     /// of a file that is changed through a mapping, sizes under asynchronous writes, mounts.
     pub lifetime_ticks: AtomicU64,
-    pad: [u64; 6],
+    /// 1 while the monitor looks after handles in `kept`.
+    pub may_keep: AtomicU32,
+    pad: [u32; 11],
+    /// Open handles that the personality has no use for and may have again: in the low half one more than the handle, in the high half
+    /// anything; 0 for none. Who takes an entry out by an exchange owns the handle. The monitor takes what has stood there for a
+    /// while, and all before it sleeps for good or takes an image, and closes it.
+    pub kept: [AtomicU64; KEPT_COUNT],
     /// Version of each slot.
     pub versions: [AtomicU32; SLOT_COUNT],
 }
@@ -40,7 +49,10 @@ const _: () = assert!(
         <= crate::layout::CHANGES_OFFSET
 );
 
-/// Answer of [`crate::Call::FileWatch`] and [`crate::Call::NameWatch`].
+/// Largest file whose contents may be fetched to be remembered.
+pub const FETCH_LEN_MAX: u64 = 64 << 10;
+
+/// Answer of [`crate::Call::FileWatch`], [`crate::Call::NameWatch`] and [`crate::Call::FileFetch`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Watched {

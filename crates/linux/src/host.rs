@@ -295,6 +295,14 @@ pub fn name_watch(root: u32, path: &[u8]) -> SysResult<Watched> {
     Ok(watched)
 }
 
+/// The whole of an open file, if it fits and its contents are told of from now on; bytes read.
+pub fn file_fetch(handle: u64, buffer: &mut [u8]) -> SysResult<(Watched, usize)> {
+    let mut watched = Watched::default();
+    let (len, out) = (buffer.len() as u64, address_mut(&mut watched));
+    let read = call(Call::FileFetch, [handle, out, address_mut(buffer), len, 0])?;
+    Ok((watched, read as usize))
+}
+
 /// Directory records from `cookie` on; bytes filled.
 pub fn dir_read(handle: u64, cookie: u64, buffer: &mut [u8]) -> SysResult<usize> {
     let len = buffer.len() as u64;

@@ -1,12 +1,12 @@
 //! The host's files as a test's monitor serves them: trees in memory, one for each root.
 //!
-//! Root 0 has what [`seed`] puts there; root 1 is a writable volume, root 2 one regular file, root 3 an empty volume. Tests may change them behind the
+//! Root 0 has what [`seed`] puts there; root 1 is a writable volume, root 2 one regular file, roots 3 and 4 empty volumes. Tests may change them behind the
 //! personality's back by [`with_root`].
 
 use crate::Errno;
 use core::sync::atomic::Ordering;
 use cormus_hypercall::Call;
-use cormus_hypercall::change::Watched;
+use cormus_hypercall::change::{NO_SLOT, Watched};
 use cormus_hypercall::file::{
     DIR_COMPLETE, DirRecord, FileAttr, FsStat, NameRequest, WALK_COUNT_MAX, WALK_HEAD_LEN,
     WALK_WHOLE_MAX, WalkRecord, WalkRequest, name_op, open, walk,
@@ -41,6 +41,8 @@ pub(crate) struct Tree {
 struct Host {
     roots: Vec<Tree>,
     handles: BTreeMap<u64, (usize, u64)>,
+    /// Of those the ones for writing.
+    writers: BTreeMap<u64, (usize, u64)>,
     next_handle: u64,
     /// Inodes whose changes are told, by slot.
     watched: Vec<(usize, u64)>,
@@ -60,6 +62,7 @@ fn host() -> &'static Mutex<Host> {
         object.attr.mode = 0o100_644;
         object.bytes = b"one file".to_vec();
         host.roots.push(single);
+        host.roots.push(Tree::new());
         host.roots.push(Tree::new());
         Mutex::new(host)
     })
@@ -104,6 +107,22 @@ pub(crate) fn with_root<T>(number: usize, act: impl FnOnce(&mut Tree) -> T) -> T
     let result = act(&mut host.roots[number]);
     host.tell_changes(number);
     result
+}
+
+/// Closes the handles that stand on the board, as the monitor does after a while. How many.
+pub(crate) fn close_kept() -> usize {
+    let board = crate::platform::platform().changes();
+    let mut host = host().lock().expect("the host");
+    let taken = board
+        .kept
+        .iter()
+        .map(|place| place.swap(0, Ordering::SeqCst) as u32);
+    let taken: Vec<u32> = taken.filter(|&entry| entry != 0).collect();
+    for entry in &taken {
+        let closed = host.handles.remove(&u64::from(entry - 1));
+        assert!(closed.is_some(), "an open handle");
+    }
+    taken.len()
 }
 
 std::thread_local! {
@@ -281,7 +300,9 @@ impl Host {
     fn changed_root(&self, call: Call, [a, _, _, flags, _]: [u64; 5]) -> Option<usize> {
         match call {
             Call::FileWrite | Call::FileResize => self.handles.get(&a).map(|file| file.0),
-            Call::FileOpen if flags & open::CREATE != 0 => Some(a as usize),
+            // Opening for writing, and the end of that, are told as changes of the contents, making as one of the names.
+            Call::FileClose => self.writers.get(&a).map(|file| file.0),
+            Call::FileOpen => (flags & (open::CREATE | open::WRITE) != 0).then_some(a as usize),
             // SAFETY: the personality passes the address of a live request.
             Call::FileName => Some(unsafe { *(a as *const NameRequest) }.root as usize),
             _ => None,
@@ -324,6 +345,9 @@ impl Host {
         }
         self.next_handle += 1;
         self.handles.insert(self.next_handle, (root, ino));
+        if flags & open::WRITE != 0 {
+            self.writers.insert(self.next_handle, (root, ino));
+        }
         Ok(self.next_handle)
     }
 
@@ -449,7 +473,10 @@ impl Host {
                 put(d, &tree.attr(tree.ino(&path)?)?);
             }
             Call::FileOpen => return self.open(arguments),
-            Call::FileClose => drop(self.handles.remove(&a).ok_or(Errno::EBADF)?),
+            Call::FileClose => {
+                self.writers.remove(&a);
+                self.handles.remove(&a).ok_or(Errno::EBADF)?;
+            }
             Call::DirRead => return self.dir_read(arguments),
             Call::LinkRead => {
                 let path = text(own_bytes(b, c));
@@ -494,6 +521,19 @@ impl Host {
             Call::FileWatch => {
                 let (root, ino) = *self.handles.get(&a).ok_or(Errno::EBADF)?;
                 put(b, &self.watch(root, ino)?);
+            }
+            Call::FileFetch => {
+                let file = *self.handles.get(&a).ok_or(Errno::EBADF)?;
+                let mut watched = self.watch(file.0, file.1)?;
+                let written = self.writers.values().any(|other| *other == file);
+                if written || watched.attr.size > d {
+                    watched.slot = NO_SLOT;
+                }
+                put(b, &watched);
+                if watched.slot == NO_SLOT {
+                    return Ok(0);
+                }
+                return self.open_file_call(Call::FileRead, [a, 0, c, d, 0]);
             }
             Call::FileRead => {
                 let bytes = &self.file(a)?.bytes;

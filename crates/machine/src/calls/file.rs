@@ -4,6 +4,7 @@ use super::{Arguments, Caller};
 use crate::files::{DIR_LEN_MAX, IO_LEN_MAX, NameChange, Walk};
 use crate::monitor::Monitor;
 use cormus_hypercall::Call;
+use cormus_hypercall::change::FETCH_LEN_MAX;
 use cormus_hypercall::file::{
     DIR_COMPLETE, NameRequest, PATH_LEN_MAX, VALUE_LEN_MAX, WALK_ROOM_MAX, WalkRequest, name_op,
 };
@@ -77,6 +78,12 @@ fn watch(monitor: &Monitor, call: Call, [a, b, c, d, _]: Arguments) -> SysResult
         Call::NameWatch => {
             let path = path(monitor, b, c)?;
             (files.watch_name(region, clock, (a, &path))?, d)
+        }
+        Call::FileFetch => {
+            let buffer = region.host_range(c, d.min(FETCH_LEN_MAX), true)?;
+            let (watched, read) = files.fetch(region, clock, (a, buffer, d))?;
+            region.write(b, &watched)?;
+            return Ok(read);
         }
         _ => return Err(Errno::ENOSYS),
     };

@@ -101,6 +101,7 @@ pub(crate) fn answer(
         | Call::FileWalk
         | Call::FileWatch
         | Call::NameWatch
+        | Call::FileFetch
         | Call::DirList => file::answer(monitor, caller, call, arguments).into(),
         Call::StreamWrite | Call::StreamRead | Call::TerminalSize => {
             stream::answer(monitor, caller, call, arguments).into()

@@ -168,7 +168,10 @@ pub(crate) fn start_io_thread(monitor: &Arc<Monitor>) {
         .stack_size(128 << 10)
         .spawn(move || io_thread(&theirs));
     match thread {
-        Ok(thread) => monitor.threads.keep(thread),
+        Ok(thread) => {
+            monitor.threads.keep(thread);
+            monitor.files.changes.allow_keeping(&monitor.region);
+        }
         // The next edge tries again; until then sleeping vCPUs serve.
         Err(_) => monitor.edges.pump.io_started.store(false, Ordering::SeqCst),
     }
@@ -195,8 +198,10 @@ fn io_thread(monitor: &Monitor) {
             0..BUSY_TIMES => TICK_NS,
             _ => BUSY_TICK_NS,
         };
+        let for_good = calm > CALM_TICKS;
+        monitor.files.close_kept(&monitor.region, for_good);
         if pump.current().is_some() || !edges.is_active() {
-            rest(monitor, (calm <= CALM_TICKS).then_some(tick));
+            rest(monitor, (!for_good).then_some(tick));
             continue;
         }
         if times != 0 {

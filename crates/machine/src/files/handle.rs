@@ -26,6 +26,9 @@ pub(crate) struct Handle {
 #[derive(Debug)]
 pub(crate) struct File(Arc<Handle>);
 
+/// F_SETSIG of fcntl(2), for which the library has no name here.
+const F_SETSIG: i32 = 10;
+
 /// Bytes of host records read at a time; guest records are at most a third longer.
 const HOST_RECORDS: usize = 32 << 10;
 
@@ -160,6 +163,19 @@ impl File {
         let to = offset(to)?;
         // SAFETY: the buffer was checked to be guest memory, mapped or not.
         count(unsafe { libc::pwrite(self.fd().as_raw_fd(), buffer as *const _, len as usize, to) })
+    }
+
+    /// Whether somebody may have the file open for writing, or have it mapped so: then the host gives no lease on it.
+    pub(super) fn has_writers(&self) -> bool {
+        let control = |command: i32, argument: i32| {
+            // SAFETY: takes and gives numbers only.
+            unsafe { libc::fcntl(self.fd().as_raw_fd(), command, argument) == 0 }
+        };
+        // A writer that comes while the lease is there waits for its end, and the kernel signals its owner: by one that is ignored.
+        let alone = control(F_SETSIG, libc::SIGURG)
+            && control(libc::F_SETLEASE, libc::F_RDLCK)
+            && control(libc::F_SETLEASE, libc::F_UNLCK);
+        !alone
     }
 
     pub(crate) fn resize(&self, len: u64) -> SysResult {

@@ -17,8 +17,9 @@ use crate::clock::Clock;
 use crate::config::RootConfig;
 use crate::end::StartError;
 pub(crate) use changes::Changes;
+use changes::What;
 use cormus_guest_mem::Region;
-use cormus_hypercall::change::{NO_SLOT, Watched};
+use cormus_hypercall::change::{FETCH_LEN_MAX, NO_SLOT, Watched};
 use cormus_hypercall::file::{DirRecord, FileAttr, FsStat, open};
 use cormus_linux_abi::{Errno, SysResult, as_bytes_mut};
 pub(crate) use handle::{File, Handle};
@@ -116,9 +117,9 @@ impl Files {
         (root, path): (u64, &CStr),
     ) -> SysResult<Watched> {
         let found = self.root(root)?.find(path)?;
-        let directory = match FileType::from_raw_mode(found.attr.mode) {
-            FileType::Directory => true,
-            FileType::RegularFile => false,
+        let what = match FileType::from_raw_mode(found.attr.mode) {
+            FileType::Directory => What::Names,
+            FileType::RegularFile => What::Attributes,
             // The kernel would look through a link, and what a device does is not reported.
             _ => {
                 return Ok(Watched {
@@ -128,7 +129,7 @@ impl Files {
                 });
             }
         };
-        let what = (found.attr.dev, directory);
+        let what = (found.attr.dev, what);
         self.changes.watch(region, clock, found.fd.as_fd(), what)
     }
 
@@ -140,8 +141,44 @@ impl Files {
         handle: u64,
     ) -> SysResult<Watched> {
         let handle = self.handle(handle)?;
+        let (device, directory) = handle.what();
+        let what = if directory {
+            What::Names
+        } else {
+            What::Attributes
+        };
         self.changes
-            .watch(region, clock, handle.fd(), handle.what())
+            .watch(region, clock, handle.fd(), (device, what))
+    }
+
+    /// The whole of an open file to a guest buffer, if nobody can change it unnoticed; what it is known by, and the bytes read.
+    pub(crate) fn fetch(
+        &self,
+        region: &Region,
+        clock: &Clock,
+        (handle, buffer, len): (u64, u64, u64),
+    ) -> SysResult<(Watched, u64)> {
+        let handle = self.handle(handle)?;
+        let (device, _) = handle.what();
+        let file = File::new(Arc::clone(&handle))?;
+        let what = (device, What::Contents);
+        let mut watched = self.changes.watch(region, clock, handle.fd(), what)?;
+        let fits = watched.attr.size <= len.min(FETCH_LEN_MAX);
+        // Looked at after the watch is there: who opens the file for writing later is reported.
+        if watched.slot == NO_SLOT || !fits || file.has_writers() {
+            watched.slot = NO_SLOT;
+            return Ok((watched, 0));
+        }
+        let read = file.read(0, buffer, watched.attr.size)?;
+        Ok((watched, read))
+    }
+
+    /// Closes handles that the guest has left on the board: those that have stood there for a while, or all.
+    pub(crate) fn close_kept(&self, region: &Region, all: bool) {
+        for handle in self.changes.take_kept(region, all) {
+            // A guest that put a handle there twice has closed it by now.
+            let _ = self.close(handle);
+        }
     }
 
     /// Target of a symbolic link.

@@ -36,6 +36,8 @@ impl Monitor {
         memory: &Frozen,
     ) -> Result<(State, Copier), CaptureError> {
         let host = CaptureError::host;
+        // What nobody uses need not be found again.
+        self.files.close_kept(&self.region, true);
         let mut files = self.files.freeze()?;
         // Whoever announces news takes these in the same order.
         let alarm = self.alarm.freeze();

@@ -5,9 +5,10 @@ use crate::Errno;
 use crate::fs::layer::{Budget, Layer};
 use crate::fs::volume::Volume;
 use crate::fs::{Inode, WalkFlags, walk};
-use crate::testing::host::{call_count, with_root};
+use crate::testing::host::{call_count, close_kept, with_root};
 use crate::user;
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 use cormus_linux_abi::raw::general as nr;
 
 const O_WRONLY: u32 = 1;
@@ -283,6 +284,39 @@ fn what_a_volume_shows_is_remembered_until_it_changes() {
     );
     assert_eq!(program.one(nr::__NR_access, "/watched/d/file", 4), Ok(0));
     check(size(), Ok(8), "after its other name went");
+}
+
+#[test]
+fn what_is_read_again_and_again_needs_no_call() {
+    let program = Program::new();
+    let vfs = &program.task.kernel.vfs;
+    let volume = Volume::open_root(4, &root_attr(4)).expect("a volume");
+    vfs.mount(b"/pages", volume, "ext4").expect("a mount");
+    let board = crate::platform::platform().changes();
+    board.may_keep.store(1, Ordering::SeqCst);
+    with_root(4, |root| root.add("page", 0o100_644, b"text"));
+    let check = |calls: Option<u64>, expect: &[u8]| {
+        let before = call_count();
+        assert_eq!(program.read_all("/pages/page"), Ok(expect.to_vec()));
+        let count = call_count() - before;
+        assert!(calls.is_none_or(|calls| calls == count), "{count} calls");
+    };
+    (0..6).for_each(|_| check(None, b"text"));
+    check(Some(0), b"text");
+    with_root(4, |root| root.add("page", 0o100_644, b"new"));
+    (0..6).for_each(|_| check(None, b"new"));
+    check(Some(0), b"new");
+    // A writer, even of the machine itself, ends what is remembered until it is gone.
+    let fd = program.open("/pages/page", O_RDWR, 0).expect("a file");
+    (0..6).for_each(|_| check(None, b"new"));
+    assert_eq!(program.write_at(fd, b"N", 0), Ok(1));
+    check(None, b"New");
+    program.close(fd);
+    // The monitor takes a handle that nobody has taken back.
+    (0..6).for_each(|_| check(None, b"New"));
+    assert!(close_kept() > 0);
+    check(None, b"New");
+    check(Some(0), b"New");
 }
 
 /// `struct flock` with a type, from the start of the file.

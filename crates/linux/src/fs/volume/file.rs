@@ -1,6 +1,7 @@
 //! Open regular files of a volume: reads and writes go straight to the host's page cache.
 
-use super::VolumeNode;
+use super::handle::Handle;
+use super::{VolumeNode, contents};
 use crate::fs::{File, FileOps, Inode, OpenFlags, special};
 use crate::io::{Dst, Src};
 use crate::mm::MapObject;
@@ -16,17 +17,6 @@ use cormus_linux_abi::PAGE_SIZE;
 
 const SEEK_END: u32 = 2;
 const SEEK_HOLE: u32 = 4;
-
-/// An open file of the host, closed when its last user is gone.
-pub(super) struct Handle {
-    pub(super) number: u64,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        host::file_close(self.number);
-    }
-}
 
 /// The operations of a regular file.
 pub(super) struct VolumeFile {
@@ -49,9 +39,7 @@ impl VolumeFile {
         if appends {
             how |= open::APPEND;
         }
-        let number = host::file_open(node.number(), &node.path()?, how, 0)?;
-        let handle = Arc::new(Handle { number });
-        node.set_handle(&handle);
+        let handle = Handle::open(&node, how)?;
         Ok(VolumeFile {
             node,
             handle,
@@ -66,6 +54,12 @@ impl VolumeFile {
 
 impl FileOps for VolumeFile {
     fn read(&self, _file: &File, _task: &Task, dst: &mut Dst<'_>, offset: u64) -> SysResult<usize> {
+        if let Some(bytes) = contents::of(&self.node, &self.handle) {
+            let start = bytes
+                .len()
+                .min(usize::try_from(offset).unwrap_or(usize::MAX));
+            return dst.put(&bytes[start..]);
+        }
         let mut at = offset;
         while let Some(front) = dst.front() {
             match host::file_read(self.handle.number, at, front.address, front.len) {

@@ -1,5 +1,5 @@
-//! What is remembered of a host inode: its attributes, and by them the names of a directory, for as long as the monitor tells of no
-//! change.
+//! What is remembered of a host inode: its attributes, and by them the names of a directory or the contents of a small file, for as
+//! long as the monitor tells of no change.
 //!
 //! Only what is asked for again and again is worth a watch; what the machine itself writes is not, as each write would be a change.
 
@@ -43,6 +43,11 @@ impl Answer {
     }
 }
 
+/// What is known under an answer.
+pub(super) fn version_of(watched: &Watched) -> u64 {
+    (u64::from(watched.slot) + 1) << 32 | u64::from(watched.version)
+}
+
 impl Known {
     fn answer(&self) -> Option<Watched> {
         let answer = self.0.lock().answer?;
@@ -54,10 +59,9 @@ impl Known {
         self.answer().map(|watched| watched.attr)
     }
 
-    /// What a directory's names were remembered under if they still hold; never 0.
-    pub(super) fn names(&self) -> Option<u64> {
-        let watched = self.answer()?;
-        Some((u64::from(watched.slot) + 1) << 32 | u64::from(watched.version))
+    /// What the inode is known under, if it is; never 0, and never the same again once something changed.
+    pub(super) fn version(&self) -> Option<u64> {
+        self.answer().map(|watched| version_of(&watched))
     }
 
     /// Counts a question. Whether its answer is to be remembered.

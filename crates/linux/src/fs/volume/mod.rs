@@ -1,7 +1,8 @@
 //! Volumes: host directories and files that the machine shares with the host.
 //!
 //! Contents are read and written in the host's page cache, and mappings show the host's file itself. Attributes and names are
-//! remembered only where the monitor tells of every change ([`known`]), and asked for by a hypercall each time elsewhere: on file
+//! remembered only where the monitor tells of every change ([`known`]), small files' contents ([`contents`]) only while nobody has them
+//! open for writing as well, and asked for by a hypercall each time elsewhere: on file
 //! systems that others may change without this host's kernel, and for files that are asked for seldom or written here.
 //! So whatever reaches the machine from outside after a change on the host finds the change: a request, input, a signal, an answer of
 //! the monitor. What nothing tells of is seen after a tenth of a second at most: new times of a file that somebody changes through a
@@ -11,7 +12,9 @@
 //!
 //! Lock order: `Volume::nodes` and a node's place are leaves.
 
+mod contents;
 mod file;
+mod handle;
 mod known;
 mod node;
 
@@ -19,7 +22,7 @@ pub use node::VolumeNode;
 
 use crate::SysResult;
 use crate::sync::SpinLock;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
 use cormus_hypercall::file::FileAttr;
 
@@ -29,6 +32,8 @@ pub struct Volume {
     number: u32,
     /// Nodes in use, by device and inode number.
     nodes: SpinLock<BTreeMap<(u64, u64), Weak<VolumeNode>>>,
+    /// Nodes whose contents are remembered, the oldest first.
+    remembered: SpinLock<VecDeque<Weak<VolumeNode>>>,
 }
 
 impl core::fmt::Debug for Volume {
@@ -48,6 +53,7 @@ impl Volume {
         let volume = Arc::new(Volume {
             number,
             nodes: SpinLock::new(BTreeMap::new()),
+            remembered: SpinLock::new(VecDeque::new()),
         });
         VolumeNode::found(&volume, None, attr)
     }

@@ -1,7 +1,9 @@
 //! Nodes of a volume.
 
 use super::Volume;
-use super::file::{Handle, VolumeFile};
+use super::contents::Contents;
+use super::file::VolumeFile;
+use super::handle::{Handle, Kept};
 use super::known::Known;
 use crate::fs::{
     DirEntry, FileOps, Inode, NewNode, NodeKind, OpenFlags, SetAttr, layer::records, special,
@@ -43,7 +45,7 @@ enum Place {
 /// A host inode.
 pub struct VolumeNode {
     me: Weak<VolumeNode>,
-    volume: Arc<Volume>,
+    pub(super) volume: Arc<Volume>,
     kind: NodeKind,
     /// Device and inode number.
     key: (u64, u64),
@@ -51,6 +53,10 @@ pub struct VolumeNode {
     /// The handle that was opened last, by which attributes are had while it is open.
     handle: SpinLock<Weak<Handle>>,
     pub(super) known: Known,
+    /// A handle that nobody uses for the moment.
+    pub(super) kept: SpinLock<Option<Kept>>,
+    pub(super) contents: SpinLock<Option<Contents>>,
+    pub(super) contents_known: Known,
     fifo: Option<Fifo>,
 }
 
@@ -96,6 +102,9 @@ impl VolumeNode {
             place: SpinLock::new(place),
             handle: SpinLock::new(Weak::new()),
             known: Known::default(),
+            kept: SpinLock::new(None),
+            contents: SpinLock::new(None),
+            contents_known: Known::default(),
             fifo: (kind == NodeKind::Fifo).then(Fifo::new),
         });
         volume.nodes.lock().insert(key, Arc::downgrade(&node));
@@ -133,8 +142,25 @@ impl VolumeNode {
         self.key
     }
 
+    /// The handle that was opened last, if it is in use.
+    pub(super) fn handle(&self) -> Option<Arc<Handle>> {
+        self.handle.lock().upgrade()
+    }
+
     pub(super) fn set_handle(&self, handle: &Arc<Handle>) {
         *self.handle.lock() = Arc::downgrade(handle);
+    }
+
+    /// What the inode is known under; what is used often is asked for to be known.
+    pub(super) fn version(&self) -> Option<u64> {
+        if let Some(version) = self.known.version() {
+            return Some(version);
+        }
+        if !self.known.due() {
+            return None;
+        }
+        self.attr().ok()?;
+        self.known.version()
     }
 
     /// Attributes by an open handle.
@@ -267,8 +293,7 @@ impl VolumeNode {
 
 impl Inode for VolumeNode {
     fn attr(&self) -> SysResult<FileAttr> {
-        let open = self.handle.lock().upgrade();
-        match open {
+        match self.handle() {
             Some(handle) => self.attr_by(&handle),
             None => self.known.ask(
                 || host::file_lookup(self.number(), &self.path()?),
@@ -468,14 +493,7 @@ impl Inode for VolumeNode {
 
     /// The host may change names at any time, which the monitor tells of.
     fn names_version(&self) -> Option<u64> {
-        if let Some(version) = self.known.names() {
-            return Some(version);
-        }
-        if !self.known.due() {
-            return None;
-        }
-        self.attr().ok()?;
-        self.known.names()
+        self.version()
     }
 
     /// An inode with several names knows the one by which it was found last.
