@@ -128,3 +128,6 @@ fn zeroes(window: u32, start: u64, end: u64) -> MapRequest {
         ..MapRequest::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -255,7 +255,7 @@ impl Maps {
 
     fn touches_spare_heap(&self, start: u64, end: u64) -> bool {
         let spare = page_up(self.heap.end).unwrap_or(self.heap.end);
-        start < self.heap.mapped && end > spare
+        spare < self.heap.mapped && start < self.heap.mapped && end > spare
     }
 
     /// Whether the monitor may have mapped something in a range.
