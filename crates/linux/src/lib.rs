@@ -22,7 +22,7 @@
 #![no_std]
 
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 extern crate std;
 
 pub mod edges;
@@ -43,8 +43,8 @@ pub mod signal;
 pub mod sync;
 pub mod syscall;
 pub mod task;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 pub mod tty;
 pub mod user;

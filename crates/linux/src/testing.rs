@@ -9,7 +9,7 @@
     reason = "each family of tests takes what it needs"
 )]
 
-pub(crate) mod host;
+pub mod host;
 mod thread;
 
 pub(crate) use thread::{call, kernel, sibling, task};

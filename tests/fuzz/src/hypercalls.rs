@@ -8,8 +8,8 @@
 //! that are printed. Bounded, because they would fill the host and not find anything: space reserved in files, and
 //! mappings that are filled at once.
 
-mod guest;
-mod host;
+pub(crate) mod guest;
+pub(crate) mod host;
 
 use crate::input::Input;
 use cormus_hypercall::Call;

@@ -6,9 +6,13 @@
 //! replays the inputs that are kept there with the usual toolchain. docs/fuzzing.md says what each one found.
 
 pub mod elf_loader;
+#[cfg(feature = "monitor")]
 pub mod hypercalls;
 mod input;
+#[cfg(feature = "monitor")]
+pub mod rings;
 pub mod snapshot;
+pub mod syscalls;
 
 /// One target.
 #[derive(Clone, Copy, Debug)]
@@ -25,12 +29,32 @@ pub const TARGETS: &[Target] = &[
         name: "elf_loader",
         run: elf_loader::run,
     },
+    #[cfg(feature = "monitor")]
     Target {
         name: "hypercalls",
         run: hypercalls::run,
+    },
+    #[cfg(feature = "monitor")]
+    Target {
+        name: "rings",
+        run: rings::run,
     },
     Target {
         name: "snapshot",
         run: snapshot::run,
     },
+    Target {
+        name: "streams",
+        run: syscalls::streams::run,
+    },
+    Target {
+        name: "syscalls",
+        run: syscalls::run,
+    },
 ];
+
+/// Removes what targets have put into the directory for temporary files; none may run any more.
+#[cfg(feature = "monitor")]
+pub fn clean_up() {
+    hypercalls::host::clean_up();
+}

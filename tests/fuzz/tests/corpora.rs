@@ -1,7 +1,9 @@
 //! Replays the inputs that the fuzzers have kept, and those that once failed.
 //!
-//! A fuzz target fails by a panic, so all that is to be seen here is that every input comes through.
+//! A target fails by a panic, so all that is to be seen here is that every input comes through. One target after the
+//! other: some count what the process has open.
 
+use cormus_fuzz::{TARGETS, Target, clean_up};
 use std::path::{Path, PathBuf};
 
 fn files(directory: &Path) -> Vec<PathBuf> {
@@ -12,30 +14,21 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn replay(name: &str) {
-    let target = cormus_fuzz::TARGETS
-        .iter()
-        .find(|target| target.name == name)
-        .unwrap_or_else(|| panic!("no target {name}"));
-    let inputs = files(
-        &Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../fuzz/corpus")
-            .join(name),
-    );
-    assert!(!inputs.is_empty(), "{name} has no inputs");
+fn replay(target: &Target) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    let inputs = files(&corpus.join(target.name));
+    assert!(!inputs.is_empty(), "{} has no inputs", target.name);
     for input in inputs {
         let bytes = std::fs::read(&input).unwrap();
         let done = std::panic::catch_unwind(|| (target.run)(&bytes));
-        assert!(done.is_ok(), "{name} fails on {}", input.display());
+        assert!(done.is_ok(), "{} fails on {}", target.name, input.display());
     }
 }
 
 #[test]
-fn elf_loader() {
-    replay("elf_loader");
-}
-
-#[test]
-fn snapshot() {
-    replay("snapshot");
+fn every_input_comes_through() {
+    for target in TARGETS {
+        replay(target);
+    }
+    clean_up();
 }

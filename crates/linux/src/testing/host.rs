@@ -23,15 +23,16 @@ type Result<T = u64> = core::result::Result<T, Errno>;
 
 /// One object of the host.
 #[derive(Clone, Debug)]
-pub(crate) struct Object {
-    pub(crate) attr: FileAttr,
+pub struct Object {
+    /// Attributes; the size is that of the bytes.
+    pub attr: FileAttr,
     /// Contents, or a link's target.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
 }
 
 /// Objects by inode number, names by path; the root's path is empty.
 #[derive(Debug, Default)]
-pub(crate) struct Tree {
+pub struct Tree {
     objects: BTreeMap<u64, Object>,
     names: BTreeMap<String, u64>,
     next_ino: u64,
@@ -102,7 +103,10 @@ fn seed() -> Tree {
 }
 
 /// Looks at or changes a root as somebody on the host would.
-pub(crate) fn with_root<T>(number: usize, act: impl FnOnce(&mut Tree) -> T) -> T {
+///
+/// # Panics
+/// If there is no such root.
+pub fn with_root<T>(number: usize, act: impl FnOnce(&mut Tree) -> T) -> T {
     let mut host = host().lock().expect("the host");
     let result = act(&mut host.roots[number]);
     host.tell_changes(number);
@@ -144,7 +148,8 @@ impl Tree {
         tree
     }
 
-    pub(crate) fn add(&mut self, path: &str, mode: u32, bytes: &[u8]) -> u64 {
+    /// Makes an object under a new name; its inode number.
+    pub fn add(&mut self, path: &str, mode: u32, bytes: &[u8]) -> u64 {
         let ino = self.next_ino;
         self.next_ino += 1;
         let attr = FileAttr {
@@ -160,7 +165,9 @@ impl Tree {
         ino
     }
 
-    pub(crate) fn get(&self, path: &str) -> Option<&Object> {
+    /// What a path names.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&Object> {
         self.objects.get(self.names.get(path)?)
     }
 
@@ -562,8 +569,12 @@ impl Host {
     }
 }
 
-/// Serves the calls on files; everything else is `ENOSYS`.
-pub(super) fn serve(call: Call, arguments: [u64; 5]) -> u64 {
+/// Serves the calls on files; everything else is `ENOSYS`. Addresses are the personality's own.
+///
+/// # Panics
+/// If an earlier call did.
+#[must_use]
+pub fn serve(call: Call, arguments: [u64; 5]) -> u64 {
     CALL_COUNT.set(CALL_COUNT.get() + 1);
     match host().lock().expect("the host").call(call, arguments) {
         Ok(value) => value,

@@ -1,5 +1,6 @@
 //! The guest's side: calls, and the region's memory.
 
+use cormus_guest_mem::Region;
 use cormus_hypercall::Call;
 use cormus_hypercall::edge::{BoardRing, EdgeBoard};
 use cormus_hypercall::layout::{BOARD_OFFSET, HEAP_OFFSET, REGION_BASE};
@@ -56,6 +57,19 @@ impl Guest {
 
     pub(crate) fn word(&self, address: u64) -> u32 {
         self.harness.region().read(address).unwrap_or_default()
+    }
+
+    /// Reads where the guest may read; zeroes elsewhere.
+    pub(crate) fn get(&self, address: u64, bytes: &mut [u8]) {
+        let _ = self.harness.region().read_bytes(address, bytes);
+    }
+
+    pub(crate) fn double_word(&self, address: u64) -> u64 {
+        self.harness.region().read(address).unwrap_or_default()
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        self.harness.region()
     }
 
     /// A deadline that comes soon, if not already.

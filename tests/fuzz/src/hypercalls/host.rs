@@ -3,11 +3,12 @@
 use crate::input::Input;
 use cormus_hypercall::edge::Address;
 use cormus_machine::{Config, Outbound, Publish, RootConfig, Transport};
+use rustix::fs::OFlags;
 use rustix::process::{Gid, Uid};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, OnceLock};
@@ -30,7 +31,7 @@ struct Worker {
 
 /// Does `act` on a thread that is nobody, so that a way out of the roots, were there one, leads to nothing: where this
 /// process is root's, only this thread gives its rights up.
-pub(super) fn as_nobody(data: &[u8], act: fn(&[u8])) {
+pub(crate) fn as_nobody(data: &[u8], act: fn(&[u8])) {
     static WORKER: OnceLock<Mutex<Worker>> = OnceLock::new();
     let worker = WORKER.get_or_init(|| Mutex::new(start()));
     let worker = worker.lock().expect("no input has failed before");
@@ -73,12 +74,21 @@ fn drop_rights() {
 
 /// This process's own directory.
 fn base() -> PathBuf {
-    std::env::temp_dir().join(format!("cormus-fuzz-{}", std::process::id()))
+    std::env::temp_dir().join(format!("cormus-fuzz-roots-{}", std::process::id()))
+}
+
+/// Removes this process's directory, as soon as it needs it no more.
+pub(crate) fn clean_up() {
+    let base = base();
+    if base.is_dir() {
+        open_up(&base);
+        fs::remove_dir_all(&base).expect("a directory of our own");
+    }
 }
 
 fn prepare() {
     let base = base();
-    let _ = fs::remove_dir_all(&base);
+    clean_up();
     let fixed = base.join("fixed");
     fs::create_dir_all(fixed.join("dir/sub")).expect("a directory of our own");
     fs::write(fixed.join("a"), b"contents").expect("a file of our own");
@@ -101,7 +111,9 @@ fn fill(root: &Path) {
 /// Makes the writable root anew, if something has changed in it.
 fn restore(root: &Path) {
     let names = |path: &Path| fs::read_dir(path).map_or(0, Iterator::count);
-    let is_filled = fs::read(root.join("a")).is_ok_and(|bytes| bytes == b"contents")
+    let is_file = fs::symlink_metadata(root.join("a")).is_ok_and(|found| found.is_file());
+    let is_filled = is_file
+        && fs::read(root.join("a")).is_ok_and(|bytes| bytes == b"contents")
         && fs::read_link(root.join("out")).is_ok()
         && (
             names(root),
@@ -112,6 +124,18 @@ fn restore(root: &Path) {
         open_up(root);
         fs::remove_dir_all(root).expect("a directory of our own");
         fill(root);
+    }
+}
+
+/// Writes a file, unless the guest has made something else of it.
+fn write(path: &Path, bytes: &[u8]) {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut options = fs::File::options();
+    options.write(true).create(true);
+    options.custom_flags(flags.bits().cast_signed());
+    if let Ok(mut file) = options.open(path) {
+        // Nobody may read a FIFO that it has become.
+        let _ = file.write_all(bytes);
     }
 }
 
@@ -128,7 +152,7 @@ fn open_up(directory: &Path) {
 }
 
 /// A loopback address that no other process listens on.
-fn loopback() -> Ipv4Addr {
+pub(crate) fn loopback() -> Ipv4Addr {
     let [.., a, b] = std::process::id().to_be_bytes();
     Ipv4Addr::new(127, 1 + a % 250, b, 1)
 }
@@ -157,14 +181,14 @@ pub(super) fn address(input: &mut Input<'_>) -> Address {
 }
 
 /// The host during one input.
-pub(super) struct Host {
+pub(crate) struct Host {
     connections: Vec<TcpStream>,
     datagrams: Option<UdpSocket>,
     descriptors: usize,
 }
 
 impl Host {
-    pub(super) fn new() -> Host {
+    pub(crate) fn new() -> Host {
         Host {
             connections: Vec::new(),
             datagrams: None,
@@ -172,7 +196,7 @@ impl Host {
         }
     }
 
-    pub(super) fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         let mut config = Config::new("/x");
         let root = |name: &str, writable| RootConfig {
             host: base().join(name),
@@ -207,7 +231,11 @@ impl Host {
     /// Somebody on the host does something.
     pub(super) fn act(&mut self, input: &mut Input<'_>) {
         let root = base().join("writable");
-        let name = root.join(["a", "b", "dir", "dir/a"][usize::from(input.byte() % 4)]);
+        let mut name = root.join(["a", "b", "dir", "dir/a"][usize::from(input.byte() % 4)]);
+        if fs::symlink_metadata(root.join("dir")).is_ok_and(|found| found.is_symlink()) {
+            // The guest may have made the link: this side does not follow it.
+            name = root.join("b");
+        }
         match input.byte() % 10 {
             0 => self.connect(),
             1 => {
@@ -226,7 +254,7 @@ impl Host {
             3 => drop(self.connections.pop()),
             4 => self.send_datagram(input.bytes(64)),
             5 => drop(fs::remove_file(name)),
-            6 => drop(fs::write(name, input.bytes(64))),
+            6 => write(&name, input.bytes(64)),
             7 => drop(symlink("/etc/passwd", name)),
             8 => drop(fs::rename(root.join("dir"), name)),
             _ => drop(fs::create_dir(name)),
@@ -255,7 +283,7 @@ impl Host {
     }
 
     /// What must hold when the guest is gone.
-    pub(super) fn check(&mut self) {
+    pub(crate) fn check(&mut self) {
         self.connections.clear();
         self.datagrams = None;
         let base = base();
