@@ -283,8 +283,12 @@ impl Instance {
 impl Process {
     /// The process of this number, if there is one that has not ended.
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        parse_stat(&stat).map(|start_ticks| Self { pid, start_ticks })
+        let look = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            parse_stat(&stat).map(|start_ticks| Self { pid, start_ticks })
+        };
+        // A thread that executes a program takes the number over, and its predecessor is seen dead for an instant.
+        look().or_else(look)
     }
 
     fn text(self) -> Result<String> {
@@ -304,16 +308,18 @@ impl Process {
 /// The start time in a line of `/proc/PID/stat`; none for a process that has ended and waits to be reaped.
 ///
 /// The second field is the process's own name and may hold spaces and parentheses, so fields are
-/// counted from the last parenthesis.
+/// counted from the last parenthesis. A first thread that has ended is not the process's end while there are others: one of
+/// them may be executing another program, as on `freeze`.
 fn parse_stat(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
-    let state = *fields.first()?;
-    if matches!(state, "Z" | "X") {
-        return None;
+    // proc_pid_stat(5): the state is field 3, num_threads 20, starttime 22.
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    match *fields.first()? {
+        "Z" if field(20)? <= 1 => None,
+        "X" => None,
+        _ => field(22),
     }
-    // proc_pid_stat(5): starttime is field 22, the state is field 3.
-    fields.get(22 - 3)?.parse().ok()
 }
 
 fn state(directory: &Path) -> State {

@@ -31,10 +31,15 @@ fn name(text: &str) -> Name {
 #[test]
 fn stat_lines() {
     let check = |stat: &str, expect: Option<u64>| assert_eq!(parse_stat(stat), expect, "{stat}");
-    let line = |name: &str, state: &str| format!("7 ({name}) {state} {}4711 0 0", "0 ".repeat(18));
-    check(&line("sh", "S"), Some(4711));
-    check(&line("a) b (c", "R"), Some(4711));
-    check(&line("sh", "Z"), None);
+    let line = |name: &str, state: &str, threads: u32| {
+        format!("7 ({name}) {state} {}{threads} 0 4711 0 0", "0 ".repeat(16))
+    };
+    check(&line("sh", "S", 1), Some(4711));
+    check(&line("a) b (c", "R", 1), Some(4711));
+    check(&line("sh", "Z", 1), None);
+    // Its first thread has ended, or is about to be replaced by one that executes a program.
+    check(&line("sh", "Z", 2), Some(4711));
+    check(&line("sh", "X", 2), None);
     check("7 (sh) S 1 2", None);
     check("", None);
 }

@@ -391,10 +391,8 @@ fn killed_at_random_points() {
         };
         registry.eventually(&format!("round {round}"), || strangers(known()).is_empty());
         for Running { name, .. } in registry.running() {
-            assert_eq!(
-                registry.run(&["kill", "-s", "KILL", &name]).status.code(),
-                Some(0)
-            );
+            // One that was killed above may have ended since.
+            registry.run(&["kill", "-s", "KILL", &name]);
         }
         registry.eventually(&format!("round {round}"), || {
             registry.processes().is_empty() && registry.running().is_empty()
