@@ -24,6 +24,35 @@ pub struct Pending {
 /// When a line of the host's run is not `ok`, or the machine's run differs
 /// from the host's elsewhere than in the pending checks.
 pub fn check(name: &str, pending: &[Pending], scratch: &Path) {
+    compare(name, pending, scratch, |program, directory| {
+        run::in_machine(build::cormus(), program, directory)
+    });
+}
+
+/// As [`check`], in a machine that `resting` (the program of that name in this
+/// package) brings to rest and continues at instants that `seed` chooses.
+///
+/// # Panics
+/// As [`check`]; the seed stands in the message.
+pub fn check_with_rests(
+    name: &str,
+    pending: &[Pending],
+    scratch: &Path,
+    resting: &Path,
+    seed: u64,
+) {
+    eprintln!("{name}: rests by seed {seed}");
+    compare(name, pending, scratch, |program, directory| {
+        run::with_rests(resting, seed, program, directory)
+    });
+}
+
+fn compare(
+    name: &str,
+    pending: &[Pending],
+    scratch: &Path,
+    in_machine: impl Fn(&Path, &Path) -> Outcome,
+) {
     let (source, linkage) = match name.strip_suffix("_static") {
         Some(source) => (source, Linkage::Static),
         None => (name, Linkage::Dynamic),
@@ -44,7 +73,7 @@ pub fn check(name: &str, pending: &[Pending], scratch: &Path) {
     {
         return;
     }
-    let machine = run::in_machine(build::cormus(), &program, &directory.join("machine"));
+    let machine = in_machine(&program, &directory.join("machine"));
     let allowed: Vec<&str> = known
         .iter()
         .flat_map(|entry| entry.checks.iter().copied())

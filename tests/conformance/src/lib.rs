@@ -10,4 +10,4 @@ mod build;
 mod compare;
 mod run;
 
-pub use compare::{Pending, check};
+pub use compare::{Pending, check, check_with_rests};

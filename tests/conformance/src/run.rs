@@ -41,6 +41,13 @@ pub(crate) fn in_machine(cormus: &Path, program: &Path, directory: &Path) -> Out
     run(&mut command, directory)
 }
 
+/// Runs the program in a machine that is brought to rest and continued at random instants, by the program `resting`.
+pub(crate) fn with_rests(resting: &Path, seed: u64, program: &Path, directory: &Path) -> Outcome {
+    let mut command = Command::new(resting);
+    command.arg(seed.to_string()).arg(program);
+    run(&mut command, directory)
+}
+
 fn run(command: &mut Command, directory: &Path) -> Outcome {
     empty(directory);
     // Output goes to files, not pipes: a grandchild that outlives the program
