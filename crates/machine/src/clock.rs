@@ -6,6 +6,7 @@
 //! ahead by more than a rate can mend, as after the host was suspended.
 #![allow(unsafe_code, reason = "reads the time-stamp counter")]
 
+use crate::image::FrozenClock;
 use crate::sleep::{clock_ns, monotonic_ns};
 use cormus_guest_mem::Region;
 use cormus_hypercall::clock::ClockPage;
@@ -91,10 +92,13 @@ impl Clock {
         Clock::with_offset(tsc_khz, 0, 0)
     }
 
-    /// A clock that goes on from `guest_ns`, in the machine that follows one of `generation`.
-    pub(crate) fn continued(tsc_khz: u32, guest_ns: u64, generation: u32) -> Clock {
-        let ahead = guest_ns.wrapping_sub(monotonic_ns());
-        Clock::with_offset(tsc_khz, ahead, generation.wrapping_add(1))
+    /// The clock of the machine that follows one at rest.
+    pub(crate) fn continued(tsc_khz: u32, image: &FrozenClock) -> Clock {
+        let ahead = image.monotonic_ns.wrapping_sub(monotonic_ns());
+        Clock {
+            start_ns: image.start_ns,
+            ..Clock::with_offset(tsc_khz, ahead, image.generation.wrapping_add(1))
+        }
     }
 
     fn with_offset(tsc_khz: u32, ahead_ns: u64, generation: u32) -> Clock {
@@ -194,14 +198,13 @@ impl Clock {
         sequence.store(state.sequence, Ordering::SeqCst);
     }
 
-    /// What the guest's monotonic clock shows.
-    pub(crate) fn guest_now(&self) -> u64 {
-        self.state().formula.now(tsc())
-    }
-
-    /// How often the machine's line has been continued from an image.
-    pub(crate) fn generation(&self) -> u32 {
-        self.generation
+    /// The clock at this instant.
+    pub(crate) fn image(&self) -> FrozenClock {
+        FrozenClock {
+            monotonic_ns: self.state().formula.now(tsc()),
+            start_ns: self.start_ns,
+            generation: self.generation,
+        }
     }
 
     /// The host's monotonic time at which the guest's clock reaches `deadline_ns`; nothing if it has.

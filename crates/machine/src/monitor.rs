@@ -19,7 +19,7 @@ use crate::watch::Watch;
 use cormus_guest_mem::{Physical, Region, Tables, Windows};
 use cormus_linux_abi::{Errno, SysResult};
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -58,6 +58,8 @@ pub(crate) struct Monitor {
     pub(crate) quota: Quota,
     /// gdb, if it is asked for.
     pub(crate) debugger: Option<Arc<Debugger>>,
+    /// What the machines that this one continues have used of processor time, less what this process had used then.
+    cpu_before_ns: AtomicU64,
     stopping: AtomicBool,
     end: Mutex<Option<End>>,
 }
@@ -103,6 +105,7 @@ impl Monitor {
             watch: Watch::new(parts.memory_bytes),
             quota: parts.quota,
             debugger: parts.debugger,
+            cpu_before_ns: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             end: Mutex::new(None),
         }
@@ -222,6 +225,17 @@ impl Monitor {
         if self.edges.pump.is_vcpu(index) {
             self.edges.ring();
         }
+    }
+
+    /// Processor time of the machine since its program began.
+    pub(crate) fn process_cpu_ns(&self) -> u64 {
+        sleep::process_cpu_ns().wrapping_add(self.cpu_before_ns.load(Ordering::Relaxed))
+    }
+
+    /// Goes on counting processor time from what a machine had used that this one continues.
+    pub(crate) fn go_on_from(&self, cpu_ns: u64) {
+        let before = cpu_ns.wrapping_sub(sleep::process_cpu_ns());
+        self.cpu_before_ns.store(before, Ordering::Relaxed);
     }
 
     /// Host address of a buffer that the guest named, in the caller's window or in the region. The

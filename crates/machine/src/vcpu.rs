@@ -126,7 +126,11 @@ impl Runner {
             self.vcpu.set_page_table(window.root().address);
         }
         match entry {
-            Entry::Standing(processor) => self.vcpu.become_processor(processor),
+            Entry::Standing(processor) => {
+                // It may have been kicked when it stood still already; the area's word, which came along, says whether.
+                self.monitor.vcpus.kick(index);
+                self.vcpu.become_processor(processor)
+            }
             Entry::Boot | Entry::Thread => Ok(()),
         }
     }

@@ -24,7 +24,7 @@ struct Slot {
     /// Whether a guest thread runs on the vCPU.
     busy: AtomicBool,
     kicked: AtomicBool,
-    /// CPU time of the thread when it began its guest thread.
+    /// CPU time of the thread when it began its guest thread, less what that had used before in another machine.
     cpu_start_ns: AtomicU64,
     /// A [`Sleep`], as a number: whether the vCPU sleeps in a call.
     sleep: AtomicU8,
@@ -37,6 +37,8 @@ struct Run {
     has_thread: bool,
     /// Window in which the next guest thread begins.
     next: Option<u32>,
+    /// Processor time that it has used in the machine which this one continues.
+    cpu_before_ns: u64,
 }
 
 /// Whether a vCPU sleeps in a call, and for what.
@@ -121,6 +123,12 @@ impl Vcpus {
         self.run(index).has_thread = true;
     }
 
+    /// As [`Vcpus::begin`], for a guest thread that has used so much processor time already.
+    pub(crate) fn go_on(&self, index: u32, window: u32, cpu_before_ns: u64) {
+        self.begin(index, window);
+        self.run(index).cpu_before_ns = cpu_before_ns;
+    }
+
     /// Whether vCPU `index` ever had a thread.
     pub(crate) fn was_used(&self, index: u32) -> bool {
         self.run(index).has_thread
@@ -160,7 +168,9 @@ impl Vcpus {
             if let Some(window) = run.next.take() {
                 self.slot(index).busy.store(true, Ordering::SeqCst);
                 self.slot(index).kicked.store(false, Ordering::SeqCst);
+                let before = std::mem::take(&mut run.cpu_before_ns);
                 let start = self.thread(index).map_or(0, sleep::thread_cpu_ns);
+                let start = start.wrapping_sub(before);
                 self.slot(index)
                     .cpu_start_ns
                     .store(start, Ordering::Relaxed);
@@ -245,7 +255,7 @@ impl Vcpus {
     pub(crate) fn cpu_ns(&self, index: u32) -> Option<u64> {
         let total = sleep::thread_cpu_ns(self.thread(index)?);
         let start = self.slot(index).cpu_start_ns.load(Ordering::Relaxed);
-        Some(total.saturating_sub(start))
+        Some(total.wrapping_sub(start))
     }
 
     /// The host's number of vCPU `index`'s thread.

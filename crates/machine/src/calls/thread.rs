@@ -2,7 +2,6 @@
 
 use super::{Arguments, Caller, Flow};
 use crate::monitor::Monitor;
-use crate::sleep;
 use cormus_hypercall::Call;
 use cormus_linux_abi::{Errno, SysResult};
 use std::sync::Arc;
@@ -55,7 +54,7 @@ fn switch(monitor: &Monitor, caller: Caller, window: u64) -> Flow {
 
 fn cpu_time(monitor: &Monitor, index: u64) -> SysResult {
     if index == u64::from(u32::MAX) {
-        return Ok(sleep::process_cpu_ns());
+        return Ok(monitor.process_cpu_ns());
     }
     let index = monitor.vcpus.index(index)?;
     monitor.vcpus.cpu_ns(index).ok_or(Errno::ESRCH)

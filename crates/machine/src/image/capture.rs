@@ -53,6 +53,7 @@ impl Monitor {
         let vcpus = standing.map(|(index, standing)| FrozenVcpu {
             index,
             window: standing.window,
+            cpu_ns: self.vcpus.cpu_ns(index).unwrap_or(0),
             processor: standing.processor,
         });
         let state = State {
@@ -61,8 +62,8 @@ impl Monitor {
             vcpus: vcpus.collect(),
             windows: windows.windows,
             region_end: self.region.end(),
-            monotonic_ns: self.clock.guest_now(),
-            generation: self.clock.generation(),
+            clock: self.clock.image(),
+            cpu_ns: self.process_cpu_ns(),
             alarm: alarm.image(),
             requests: requests.image(),
             files,

@@ -19,7 +19,7 @@ use cormus_linux_abi::Errno;
 pub use disk::{LoadError, SaveError};
 use state::State;
 pub(crate) use state::{
-    FrozenAlarm, FrozenEdge, FrozenEdges, FrozenFile, FrozenFiles, FrozenRequests,
+    FrozenAlarm, FrozenClock, FrozenEdge, FrozenEdges, FrozenFile, FrozenFiles, FrozenRequests,
 };
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;

@@ -20,7 +20,7 @@ impl Machine {
     /// Says what of the host is missing, which file has changed, or why the image cannot be used.
     pub fn from_image(image: &Image) -> Result<Machine, StartError> {
         let state = &image.state;
-        let clock = |tsc_khz| Clock::continued(tsc_khz, state.monotonic_ns, state.generation);
+        let clock = |tsc_khz| Clock::continued(tsc_khz, &state.clock);
         let (monitor, threads) = Machine::assemble(&state.config, clock)?;
         if state.blob != monitor.blob.build() {
             return Err(StartError::Image {
@@ -53,6 +53,7 @@ fn thaw(monitor: &Arc<Monitor>, image: &Image) -> Result<(), StartError> {
         .map_err(lost("memory"))?;
     monitor.watch.continued(monitor);
     monitor.files.changes.begin_anew(&monitor.region);
+    monitor.go_on_from(state.cpu_ns);
     let files = monitor.files.thaw(&state.files).map_err(file_error)?;
     let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
     monitor
@@ -100,7 +101,7 @@ fn make_vcpus(
             return Err(invalid);
         }
         window.enter();
-        monitor.vcpus.begin(vcpu.index, vcpu.window);
+        monitor.vcpus.go_on(vcpu.index, vcpu.window, vcpu.cpu_ns);
         let standing = Entry::Standing(Box::new(vcpu.processor.clone()));
         made.push((
             vcpu.index,

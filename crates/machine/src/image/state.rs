@@ -22,10 +22,9 @@ pub(super) struct State {
     pub(super) windows: Vec<FrozenWindow>,
     /// End of the region, as an offset.
     pub(super) region_end: u64,
-    /// Guest-monotonic time of the instant.
-    pub(super) monotonic_ns: u64,
-    /// How often the machine's line has been continued from an image.
-    pub(super) generation: u32,
+    pub(super) clock: FrozenClock,
+    /// Processor time of the machine, and of those that it continues.
+    pub(super) cpu_ns: u64,
     pub(super) alarm: FrozenAlarm,
     pub(super) requests: FrozenRequests,
     pub(super) files: FrozenFiles,
@@ -37,7 +36,20 @@ pub(super) struct State {
 pub(super) struct FrozenVcpu {
     pub(super) index: u32,
     pub(super) window: u32,
+    /// Processor time of its guest thread.
+    pub(super) cpu_ns: u64,
     pub(super) processor: Processor,
+}
+
+/// The guest's clock.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct FrozenClock {
+    /// Guest-monotonic time of the instant.
+    pub(crate) monotonic_ns: u64,
+    /// The same when the first machine of the line began.
+    pub(crate) start_ns: u64,
+    /// How often the line has been continued from an image.
+    pub(crate) generation: u32,
 }
 
 /// The alarm: guest-monotonic time, if it was set.

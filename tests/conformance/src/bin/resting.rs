@@ -31,7 +31,7 @@ impl Random {
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let seed = arguments.next().and_then(|seed| seed.parse().ok());
+    let seed: Option<u64> = arguments.next().and_then(|seed| seed.parse().ok());
     let (Some(seed), Some(program)) = (seed, arguments.next()) else {
         eprintln!("usage: resting SEED PROGRAM");
         return ExitCode::FAILURE;
@@ -41,7 +41,9 @@ fn main() -> ExitCode {
     for _ in 0..RESTS_MAX {
         match run_until(machine, random.run_time()) {
             Ok(end) => return code(&end),
-            Err(image) => machine = Machine::from_image(&image).expect("the image can be continued"),
+            Err(image) => {
+                machine = Machine::from_image(&image).expect("the image can be continued")
+            }
         }
     }
     code(&machine.run())
