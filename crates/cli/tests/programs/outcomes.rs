@@ -172,3 +172,31 @@ fn system_calls_as_text() {
     let calls = std::fs::read_to_string(file).unwrap();
     assert!(calls.contains("write(1, "), "{calls}");
 }
+
+/// The machine's name and resolver are its own, not those of the host whose root it shows; a volume is the user's word.
+#[test]
+fn identity_is_the_machines_own() {
+    let directory = scratch("identity");
+    let hosts = directory.join("hosts");
+    std::fs::write(&hosts, "10.1.2.3 given\n").unwrap();
+    let script = "cat /etc/hostname /etc/resolv.conf; getent hosts here; grep -c . /etc/hosts; \
+                  echo 10.9.9.9 more >>/etc/hosts && getent hosts more";
+    let outcome = run(&["--hostname", "here"], &["/bin/sh", "-c", script]);
+    assert_eq!(
+        outcome.stdout,
+        "here\nnameserver 127.0.0.11\n192.0.0.8       here\n3\n10.9.9.9        more\n",
+        "{}",
+        outcome.stderr
+    );
+    let volume = format!("{}:/etc/hosts", hosts.display());
+    let outcome = run(&["-v", &volume], &["/bin/cat", "/etc/hosts"]);
+    assert_eq!(outcome.stdout, "10.1.2.3 given\n", "{}", outcome.stderr);
+    // A root without any of them.
+    let root = directory.join("root");
+    std::fs::create_dir_all(root.join("bin")).unwrap();
+    std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+    let root = root.display().to_string();
+    let program = ["/bin/busybox", "cat", "/etc/hostname"];
+    let outcome = run(&["--root", &root, "--hostname", "there"], &program);
+    assert_eq!(outcome.stdout, "there\n", "{}", outcome.stderr);
+}

@@ -4,8 +4,10 @@ use super::dentry::{Dentry, DentryCache};
 use super::layer::{Layer, LayerNode, told};
 use super::volume::Volume;
 use super::{Inode, NodeKind};
+use crate::net::MACHINE_ADDRESS;
 use crate::sync::{Mutex, SpinLock};
-use crate::{Errno, SysResult};
+use crate::{Errno, SysResult, host};
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -218,6 +220,7 @@ impl Vfs {
             layer,
         };
         vfs.learn(records);
+        vfs.write_identity(&config.hostname);
         for (number, root) in (0u32..).zip(&config.roots).skip(1) {
             vfs.mount_volume(number, root)?;
         }
@@ -246,6 +249,29 @@ impl Vfs {
                 && dentry.inode().is_some()
             {
                 directories.push((path, dentry));
+            }
+        }
+    }
+
+    /// Writes the files that say who the machine is over those of its root, which are another's: as container engines do, whatever
+    /// the root. A volume at the same place covers them.
+    fn write_identity(&self, hostname: &str) {
+        let [a, b, c, d] = MACHINE_ADDRESS;
+        let hosts = format!(
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{a}.{b}.{c}.{d}\t{hostname}\n"
+        );
+        let files = [
+            ("/etc/hosts", hosts),
+            ("/etc/hostname", format!("{hostname}\n")),
+            ("/etc/resolv.conf", "nameserver 127.0.0.11\n".into()),
+        ];
+        for (path, text) in files {
+            let written = self.make_place(path.as_bytes(), false).and_then(|place| {
+                let node: Option<&LayerNode> = place.inode.as_any().downcast_ref();
+                node.ok_or(Errno::EINVAL)?.replace(text.as_bytes())
+            });
+            if let Err(error) = written {
+                host::log(1, &format!("{path} is not the machine's own: {error:?}"));
             }
         }
     }

@@ -12,7 +12,7 @@ pub(super) const AF_INET: u16 = 2;
 pub(super) const AF_INET6: u16 = 10;
 
 /// The machine's own address towards the world: the IPv4 dummy address, which no network has (RFC 7600).
-pub(super) const MACHINE_ADDRESS: [u8; 4] = [192, 0, 0, 8];
+pub(crate) const MACHINE_ADDRESS: [u8; 4] = [192, 0, 0, 8];
 
 /// Longest address that is taken.
 const ADDRESS_LEN_MAX: u32 = 128;

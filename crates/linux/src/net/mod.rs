@@ -17,6 +17,7 @@ mod ring;
 mod socket;
 mod unix;
 
+pub(crate) use address::MACHINE_ADDRESS;
 pub use calls::CALLS;
 pub use flight::{Flight, InFlight};
 pub use inet::Inet;

@@ -7,6 +7,7 @@ use super::lower::LowerFile;
 use super::{Layer, NODE_BYTES, now_ns};
 use crate::fs::memfd::seal;
 use crate::fs::{DirEntry, FileOps, Inode, NewNode, NodeKind, OpenFlags, SetAttr, special};
+use crate::io::Src;
 use crate::ipc::pipe::Fifo;
 use crate::sync::SpinLock;
 use crate::task::Task;
@@ -424,6 +425,19 @@ impl LayerNode {
             Content::over(self.layer.budget.clone(), self.lower_file()?, len)
         };
         Ok(body.content.lock().get_or_insert(content).clone())
+    }
+
+    /// Gives a regular file other contents, readable for everybody.
+    ///
+    /// # Errors
+    /// `EISDIR` or `EINVAL` if it is none, `ENOSPC`.
+    pub(in crate::fs) fn replace(&self, bytes: &[u8]) -> SysResult<()> {
+        let content = self.content_for_write(0)?;
+        content.resize(0)?;
+        content.write(&mut Src::own(bytes), Some(0))?;
+        self.change_attr(|attr| attr.mode = attr.mode & !0o7777 | 0o644);
+        self.written(true);
+        Ok(())
     }
 
     /// Target of a symbolic link.
