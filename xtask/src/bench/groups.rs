@@ -124,6 +124,12 @@ pub(crate) const GROUPS: &[Group] = &[
         measure: servers::redis,
     },
     Group {
+        name: "redis-rewritten",
+        rounds: 3,
+        rows: servers::REDIS_REWRITTEN_ROWS,
+        measure: servers::redis_rewritten,
+    },
+    Group {
         name: "nginx",
         rounds: 3,
         rows: &[row(

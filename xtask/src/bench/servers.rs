@@ -28,6 +28,30 @@ pub(crate) const REDIS_ROWS: &[RowSpec] = &[
     ),
 ];
 
+/// The same with Redis's system calls rewritten in Cormus: beside [`REDIS_ROWS`] they show what trapping costs.
+pub(crate) const REDIS_REWRITTEN_ROWS: &[RowSpec] = &[
+    redis_row(
+        "Redis SET -c50 P=1, rewritten",
+        "requests/s",
+        "nothing: shows what trapping costs",
+    ),
+    redis_row(
+        "Redis SET -c50 P=1, rewritten, server CPU",
+        "µs/request",
+        "nothing: shows what trapping costs",
+    ),
+    redis_row(
+        "Redis SET -c50 P=16, rewritten",
+        "requests/s",
+        "nothing: shows what trapping costs",
+    ),
+    redis_row(
+        "Redis SET -c50 P=16, rewritten, server CPU",
+        "µs/request",
+        "nothing: shows what trapping costs",
+    ),
+];
+
 const fn redis_row(what: &'static str, unit: &'static str, asked: &'static str) -> RowSpec {
     RowSpec {
         what,
@@ -56,8 +80,18 @@ pub(crate) fn start(
 /// Requests a second and server CPU a request, without and with pipelining.
 pub(crate) fn redis(arena: &Arena, engine: Engine) -> Result<Vec<f64>> {
     let port = free_port()?;
+    redis_of(arena, engine, port, &redis_job(arena, port))
+}
+
+/// The same with Redis's system calls rewritten in Cormus.
+pub(crate) fn redis_rewritten(arena: &Arena, engine: Engine) -> Result<Vec<f64>> {
+    let port = free_port()?;
+    redis_of(arena, engine, port, &redis_job(arena, port).rewritten())
+}
+
+fn redis_job(arena: &Arena, port: u16) -> Job {
     let directory = arena.scratch.to_string_lossy();
-    let job = Job::new([
+    Job::new([
         "/usr/bin/redis-server",
         "--bind",
         "127.0.0.1",
@@ -69,13 +103,12 @@ pub(crate) fn redis(arena: &Arena, engine: Engine) -> Result<Vec<f64>> {
         "no",
         "--dir",
         &directory,
-    ]);
-    let server = start(
-        arena,
-        engine,
-        &job.listening_on(port),
-        "Ready to accept connections",
-    )?;
+    ])
+    .listening_on(port)
+}
+
+fn redis_of(arena: &Arena, engine: Engine, port: u16, job: &Job) -> Result<Vec<f64>> {
+    let server = start(arena, engine, job, "Ready to accept connections")?;
     let mut values = Vec::new();
     for (pipeline, requests) in [(1, 100_000_u32), (16, 1_000_000)] {
         let before = cpu_seconds(server.pid())?;
