@@ -184,6 +184,37 @@ static void *waiter(void *result)
     return NULL;
 }
 
+static void *set_waiter(void *set)
+{
+    struct epoll_event e;
+    int ep = *(int *)set;
+    *(int *)set = epoll_wait(ep, &e, 1, 300);
+    return NULL;
+}
+
+static void exclusive(void)
+{
+    int fd = eventfd(0, 0), sets[3], results[3];
+    pthread_t threads[2];
+    uint64_t v = 1;
+    for (int i = 0; i < 3; i++) {
+        results[i] = sets[i] = epoll_create1(0);
+        control(sets[i], EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE);
+    }
+    /* Nobody waits in the first set; threads wait in the others. */
+    for (int i = 0; i < 2; i++)
+        pthread_create(&threads[i], NULL, set_waiter, &results[1 + i]);
+    nap_ms(30);
+    write(fd, &v, 8);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    EQ("exclusive_wakes_one_set", results[1] + results[2], 1);
+    EQ("exclusive_idle_set_is_told", now(sets[0]), EPOLLIN);
+    for (int i = 0; i < 3; i++)
+        close(sets[i]);
+    close(fd);
+}
+
 static void on_alarm(int signal)
 {
     (void)signal;
@@ -243,6 +274,7 @@ int main(void)
     descriptions();
     nested();
     sockets();
+    exclusive();
     waiting();
     DONE();
 }

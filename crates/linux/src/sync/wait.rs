@@ -15,8 +15,12 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Somebody who wants to hear of every change of an object: an epoll set, a poll call, a signalfd.
 pub trait Observer: Send + Sync {
-    /// The object has changed. Called with no lock of the object held; must not block.
-    fn changed(&self);
+    /// The object has changed. Called with no lock of the object held; must not block. An exclusive observer says whether it has
+    /// somebody who will use the change up.
+    fn changed(&self) -> bool;
+
+    /// Whether it need not be told where another exclusive observer uses the change up.
+    fn is_exclusive(&self) -> bool;
 }
 
 /// Why a wait ended without its condition.
@@ -132,8 +136,11 @@ impl WaitQueue {
             }
             rest.extend(others.iter().filter_map(Weak::upgrade));
         }
+        let mut used_up = false;
         for observer in few.iter().flatten().chain(&rest) {
-            observer.changed();
+            if !(used_up && observer.is_exclusive()) {
+                used_up |= observer.changed();
+            }
         }
     }
 

@@ -18,7 +18,7 @@ pub const CALLS: &[Entry] = &[
     partial(
         abi::__NR_epoll_ctl,
         "epoll_ctl",
-        "EPOLLEXCLUSIVE wakes every set, EPOLLWAKEUP has no meaning",
+        "EPOLLWAKEUP has no meaning",
         epoll_ctl,
     ),
     full(abi::__NR_epoll_wait, "epoll_wait", epoll_wait),

@@ -124,14 +124,19 @@ impl Item {
 }
 
 impl Observer for Item {
-    fn changed(&self) {
+    fn changed(&self) -> bool {
         // Looking here keeps changes that nobody asked for from waking anybody.
         if self.look().is_empty() {
-            return;
+            return false;
         }
-        if let (Some(epoll), Some(item)) = (self.epoll.upgrade(), self.this.upgrade()) {
-            epoll.list(item);
-        }
+        let (Some(epoll), Some(item)) = (self.epoll.upgrade(), self.this.upgrade()) else {
+            return false;
+        };
+        epoll.list(item) && self.is_exclusive()
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.interest.lock().exclusive()
     }
 }
 

@@ -26,7 +26,7 @@ use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 use item::{Interest, Item};
 
 /// Deepest nesting of sets in sets, as in Linux.
@@ -46,6 +46,8 @@ pub struct Epoll {
     ready: SpinLock<VecDeque<Arc<Item>>>,
     /// Threads in epoll_wait(2), woken one for one event.
     waiters: WaitQueue,
+    /// How many those are, counting one that is awake and about to look.
+    waiting: AtomicU32,
     /// Calls and sets that watch this set.
     watchers: WaitQueue,
     /// Sets that this one is in.
@@ -75,20 +77,24 @@ impl Epoll {
             items: SpinLock::new(BTreeMap::new()),
             ready: SpinLock::new(VecDeque::new()),
             waiters: WaitQueue::of_world(),
+            waiting: AtomicU32::new(0),
             watchers: WaitQueue::of_world(),
             outer: SpinLock::new(Vec::new()),
         })
     }
 
-    /// Puts an item on the ready list and wakes somebody.
-    fn list(&self, item: Arc<Item>) {
+    /// Puts an item on the ready list and wakes somebody. Whether a thread is in epoll_wait(2), which will see it.
+    fn list(&self, item: Arc<Item>) -> bool {
         let listed = item.listed.swap(true, Ordering::SeqCst);
         if !listed {
             self.ready.lock().push_back(item);
         }
+        // Looked at before anybody is woken, who may leave meanwhile.
+        let waited_for = self.waiting.load(Ordering::SeqCst) != 0;
         // Also if it was listed: a thread may sleep here since it found the item's last event taken by another.
         self.waiters.notify_count(1);
         self.watchers.notify();
+        waited_for
     }
 
     /// Looks at listed items and takes out up to `max` events; `None` if there are none.
@@ -237,14 +243,21 @@ impl Epoll {
             edges::drain_news();
             return Ok(self.collect(max).unwrap_or_default());
         };
-        match self
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let waited = self
             .waiters
-            .wait_until(task, deadline, || self.collect(max))
-        {
-            Ok(reports) => Ok(reports),
-            Err(WaitError::TimedOut) => Ok(Vec::new()),
+            .wait_until(task, deadline, || self.collect(max));
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        let error = match waited {
+            Ok(reports) => return Ok(reports),
+            Err(error) => error,
+        };
+        // What was listed while this thread still counted is told to nobody else.
+        match (self.collect(max), error) {
+            (Some(reports), _) => Ok(reports),
+            (None, WaitError::TimedOut) => Ok(Vec::new()),
             // Never made again, not even after a stop.
-            Err(WaitError::Interrupted) => Err(Errno::EINTR),
+            (None, WaitError::Interrupted) => Err(Errno::EINTR),
         }
     }
 }

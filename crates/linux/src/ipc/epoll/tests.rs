@@ -244,3 +244,33 @@ fn no_event_is_lost() {
     });
     assert_eq!(got.load(Ordering::SeqCst), 1200);
 }
+
+/// Of exclusive sets in which threads wait, one is told; a set in which nobody waits does not use the change up.
+#[test]
+fn an_exclusive_change_wakes_one_set() {
+    let task = testing::task();
+    let event = eventfd(&task, 0);
+    let exclusive = IN | abi::EPOLLEXCLUSIVE;
+    let sets: Vec<_> = (0..3).map(|_| Set::new(&task)).collect();
+    let epolls: Vec<_> = sets
+        .iter()
+        .map(|set| {
+            set.control(1, event, exclusive).unwrap();
+            task.files().get(set.fd as i32).unwrap()
+        })
+        .collect();
+    let epoll = |index: usize| epolls[index].ops.as_any().downcast_ref::<Epoll>().unwrap();
+    let listed = || {
+        (0..3)
+            .map(|index| epoll(index).ready.lock().len())
+            .collect::<Vec<_>>()
+    };
+    // Adding an event that is not there lists nothing.
+    assert_eq!(listed(), [0, 0, 0]);
+    epoll(1).waiting.store(1, Ordering::SeqCst);
+    write(&task, event, &1u64.to_le_bytes());
+    assert_eq!(listed(), [1, 1, 0]);
+    epoll(1).waiting.store(0, Ordering::SeqCst);
+    write(&task, event, &1u64.to_le_bytes());
+    assert_eq!(listed(), [1, 1, 1]);
+}

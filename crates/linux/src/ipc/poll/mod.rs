@@ -77,8 +77,13 @@ struct Listener {
 }
 
 impl Observer for Listener {
-    fn changed(&self) {
+    fn changed(&self) -> bool {
         self.queue.notify();
+        false
+    }
+
+    fn is_exclusive(&self) -> bool {
+        false
     }
 }
 
