@@ -128,7 +128,7 @@ fn redis_rate(text: &str) -> Option<f64> {
     line.split(',').nth(1)?.trim_matches('"').parse().ok()
 }
 
-/// The page that Debian's package brings, part of every engine's read-only root: a shared directory is asked anew for each request.
+/// The page that Debian's package brings, part of every engine's read-only root.
 const NGINX_PAGES: &str = "/usr/share/nginx/html";
 
 /// Requests a second of a small file.
