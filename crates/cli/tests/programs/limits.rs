@@ -33,7 +33,7 @@ const OFFENCES: &[(&str, &str)] = &[
     ("files", "os.close(os.open('/tmp/f%d' % i, os.O_CREAT))"),
     (
         "descriptors in flight",
-        "a, b = socket.socketpair(); socket.send_fds(a, [b'x'], [a.fileno(), b.fileno()])",
+        "keep.append(socket.socketpair()); socket.send_fds(keep[-1][0], [b'x'], [keep[-1][1].fileno()] * 200)",
     ),
     ("processes", "os.fork() or signal.pause()"),
 ];
