@@ -180,12 +180,19 @@ impl FdTable {
 
 /// Closes a file that was taken out of a table: record locks of the process go, and the description may end.
 pub fn close(file: Arc<File>, task: &Task) {
-    super::locks::closed(&file, task);
-    file.ops.flush(&file, task);
+    close_all(core::iter::once(file), task);
+}
+
+/// Closes several files. Circles of travelling sockets are looked for once, since that goes through all that travel.
+pub fn close_all(files: impl IntoIterator<Item = Arc<File>>, task: &Task) {
     let flight = &task.kernel.flight;
-    let travels = flight.carries(&file);
-    drop(file);
-    if travels {
+    let mut travelled = false;
+    for file in files {
+        super::locks::closed(&file, task);
+        file.ops.flush(&file, task);
+        travelled |= flight.carries(&file);
+    }
+    if travelled {
         flight.collect();
     }
 }

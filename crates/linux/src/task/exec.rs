@@ -68,9 +68,8 @@ pub fn finish(task: &Task, name: &[u8]) {
     let _ = task.take_restart();
     crate::time::posix::clear(process);
     unshare_files(task);
-    for file in task.files().take_where(|_, close_on_exec| close_on_exec) {
-        fd::close(file, task);
-    }
+    let closed = task.files().take_where(|_, close_on_exec| close_on_exec);
+    fd::close_all(closed, task);
     release_vfork_parent(task);
 }
 

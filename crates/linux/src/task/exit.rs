@@ -104,9 +104,7 @@ fn release_user_memory(task: &Task) {
 fn close_files(task: &Task) {
     let table = core::mem::replace(&mut *task.files.lock(), Arc::new(FdTable::default()));
     if let Some(table) = Arc::into_inner(table) {
-        for file in table.take_where(|_, _| true) {
-            fd::close(file, task);
-        }
+        fd::close_all(table.take_where(|_, _| true), task);
     }
 }
 

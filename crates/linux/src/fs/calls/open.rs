@@ -1,7 +1,7 @@
 //! open, close and what makes descriptors of descriptors.
 
 use super::descriptor_limit;
-use crate::fs::fd::close as close_file;
+use crate::fs::fd::{close as close_file, close_all};
 use crate::fs::walk::AT_FDCWD;
 use crate::fs::{OpenFlags, WalkFlags, open};
 use crate::syscall::{Context, Entry, full};
@@ -163,9 +163,7 @@ fn sys_close_range(context: &mut Context<'_>) -> SysResult {
         }
         return Ok(0);
     }
-    for file in files.take_where(|fd, _| (first..=last).contains(&fd)) {
-        close_file(file, task);
-    }
+    close_all(files.take_where(|fd, _| (first..=last).contains(&fd)), task);
     Ok(0)
 }
 
