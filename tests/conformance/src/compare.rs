@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::build::{self, Linkage};
+use crate::programs::PENDING;
 use crate::run::{self, Outcome};
 
 /// A known difference between Linux and the machine, kept short and shrinking.
@@ -23,8 +24,8 @@ pub struct Pending {
 /// # Panics
 /// When a line of the host's run is not `ok`, or the machine's run differs
 /// from the host's elsewhere than in the pending checks.
-pub fn check(name: &str, pending: &[Pending], scratch: &Path) {
-    compare(name, pending, scratch, |program, directory| {
+pub fn check(name: &str, scratch: &Path) {
+    compare(name, scratch, |program, directory| {
         run::in_machine(build::cormus(), program, directory)
     });
 }
@@ -34,25 +35,14 @@ pub fn check(name: &str, pending: &[Pending], scratch: &Path) {
 ///
 /// # Panics
 /// As [`check`]; the seed stands in the message.
-pub fn check_with_rests(
-    name: &str,
-    pending: &[Pending],
-    scratch: &Path,
-    resting: &Path,
-    seed: u64,
-) {
+pub fn check_with_rests(name: &str, scratch: &Path, resting: &Path, seed: u64) {
     eprintln!("{name}: rests by seed {seed}");
-    compare(name, pending, scratch, |program, directory| {
+    compare(name, scratch, |program, directory| {
         run::with_rests(resting, seed, program, directory)
     });
 }
 
-fn compare(
-    name: &str,
-    pending: &[Pending],
-    scratch: &Path,
-    in_machine: impl Fn(&Path, &Path) -> Outcome,
-) {
+fn compare(name: &str, scratch: &Path, in_machine: impl Fn(&Path, &Path) -> Outcome) {
     let (source, linkage) = match name.strip_suffix("_static") {
         Some(source) => (source, Linkage::Static),
         None => (name, Linkage::Dynamic),
@@ -64,7 +54,7 @@ fn compare(
     if let Some(complaint) = judge_host(&host) {
         panic!("{name} on the host: {complaint}");
     }
-    let known: Vec<&Pending> = pending
+    let known: Vec<&Pending> = PENDING
         .iter()
         .filter(|entry| entry.program == name)
         .collect();

@@ -6,14 +6,7 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cormus_conformance::{Pending, check_with_rests};
-
-/// What a program notices.
-const PENDING: &[Pending] = &[Pending {
-    program: "memory_faults",
-    checks: &["exec_data", "exec_data_detail"],
-    reason: "by design: every readable page of a window can be executed",
-}];
+use cormus_conformance::{check_with_rests, for_each_program};
 
 fn seed() -> u64 {
     let given = std::env::var("CORMUS_SEED").ok();
@@ -33,45 +26,10 @@ macro_rules! programs {
             fn $name() {
                 let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rests");
                 let resting = Path::new(env!("CARGO_BIN_EXE_resting"));
-                check_with_rests(stringify!($name), PENDING, &scratch, resting, seed());
+                check_with_rests(stringify!($name), &scratch, resting, seed());
             }
         )*
     };
 }
 
-programs! {
-    files_dirs
-    files_inotify
-    files_locks
-    files_memfd
-    files_names
-    files_open
-    files_perms
-    files_rw
-    files_times
-    files_transfer
-    files_xattr
-    io_epoll
-    io_events
-    io_fds
-    io_pipes
-    io_poll
-    memory_faults
-    memory_maps
-    memory_shared
-    process_create
-    process_exec
-    process_ids
-    process_wait
-    signals_basic
-    signals_interrupt
-    signals_state
-    signals_timers
-    sockets_inet
-    sockets_unix
-    system_proc
-    system_pty
-    threads_basic
-    threads_sync
-    time_clocks
-}
+for_each_program!(programs);
