@@ -5,14 +5,14 @@
 //! on their way out; then gets a signal; then is killed.
 #![allow(unsafe_code, reason = "plays the memory of a machine with host memory")]
 
+mod edges;
+
 use super::window::{Place, Window};
 use cormus_hypercall::area::{Upcall, VcpuArea, state};
 use cormus_hypercall::boot::Request;
 use cormus_hypercall::change::ChangeBoard;
 use cormus_hypercall::clock::ClockPage;
-use cormus_hypercall::edge::{
-    BOARD_SLOTS, EdgeBoard, EdgeControl, NEWS_REQUEST, NEWS_TIMER, RING_SIZE, status,
-};
+use cormus_hypercall::edge::{BOARD_SLOTS, EdgeBoard, NEWS_REQUEST, NEWS_TIMER};
 use cormus_hypercall::layout::{
     AREA_SIZE, AREAS_OFFSET, BOARD_OFFSET, CHANGES_OFFSET, CLOCK_OFFSET, HEAP_OFFSET, REGION_BASE,
     VCPU_COUNT_MAX,
@@ -24,6 +24,7 @@ use cormus_linux::platform::{AtomicOp, Platform, set_platform};
 use cormus_linux::signal::SigInfo;
 use cormus_linux::testing::host;
 use cormus_linux_abi::{Errno, PAGE_SIZE, SysResult, as_bytes};
+use edges::Edges;
 use std::alloc::{Layout, alloc_zeroed};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ const SIGNAL: u32 = 10;
 const KILL: u32 = 9;
 
 pub(super) use cormus_hypercall::area::Regs;
+pub(super) use edges::PUBLISHED_PORT;
 
 /// What a thread that leaves its vCPU unwinds with.
 struct Left;
@@ -68,23 +70,6 @@ struct State {
     alarm_ns: u64,
     edges: Edges,
 }
-
-/// The one published port, and the one connection to it.
-#[derive(Default)]
-struct Edges {
-    /// Region address of the listening edge's control block; 0 for none.
-    listening: u64,
-    /// Likewise of the connection's.
-    connected: u64,
-    /// Whether somebody waits to be accepted.
-    waiting: bool,
-}
-
-/// Numbers of the two edges.
-const LISTENER: u32 = 0;
-const CONNECTION: u32 = 1;
-/// The port that is published.
-pub(super) const PUBLISHED_PORT: u16 = 80;
 
 /// The machine.
 pub(super) struct World {
@@ -602,68 +587,6 @@ impl World {
             _ => return Errno::from_return(host::serve(call, arguments)),
         }
         Ok(0)
-    }
-
-    fn edge(&self, call: Call, [a, b, c, ..]: [u64; 5]) -> SysResult {
-        let mut state = self.state();
-        let edges = &mut state.edges;
-        match call {
-            Call::EdgeListen if a != u64::from(PUBLISHED_PORT) || b != 6 => {
-                return Err(Errno::ENOENT);
-            }
-            Call::EdgeListen => {
-                assert_eq!(edges.listening, 0, "one listener");
-                edges.listening = c;
-                return Ok(u64::from(LISTENER));
-            }
-            Call::EdgeAccept => {
-                if !std::mem::take(&mut edges.waiting) || edges.connected != 0 {
-                    return Err(Errno::EAGAIN);
-                }
-                edges.connected = b;
-                drop(state);
-                let control = self.control(CONNECTION).expect("just made");
-                control.status.fetch_or(status::CONNECTED, Ordering::SeqCst);
-                return Ok(u64::from(CONNECTION));
-            }
-            Call::EdgeClose if a == u64::from(LISTENER) => edges.listening = 0,
-            Call::EdgeClose => edges.connected = 0,
-            _ => {}
-        }
-        Ok(0)
-    }
-
-    fn control(&self, edge: u32) -> Option<&'static EdgeControl> {
-        let address = {
-            let edges = &self.state().edges;
-            [edges.listening, edges.connected][edge as usize]
-        };
-        if address == 0 {
-            return None;
-        }
-        // SAFETY: the personality's block, all atomics, in the region, which is never freed.
-        Some(unsafe { &*self.region(address).cast::<EdgeControl>() })
-    }
-
-    /// Somebody on the host connects to the published port.
-    pub(super) fn edge_connect(&self) {
-        if let Some(control) = self.control(LISTENER) {
-            self.state().edges.waiting = true;
-            control.status.fetch_or(status::ACCEPT, Ordering::SeqCst);
-            self.announce(LISTENER);
-        }
-    }
-
-    /// The connection's control block, and the region addresses of its rings: to the guest, and from it.
-    pub(super) fn edge_connection(&self) -> Option<(&'static EdgeControl, [u64; 2])> {
-        let control = self.control(CONNECTION)?;
-        let address = self.state().edges.connected + PAGE_SIZE;
-        Some((control, [address, address + RING_SIZE]))
-    }
-
-    /// There is news of the connection.
-    pub(super) fn edge_changed(&self) {
-        self.announce(CONNECTION);
     }
 
     fn grow(&self, len: u64) -> SysResult {
