@@ -1,5 +1,6 @@
 /* Locks of libc between threads and processes, and the raw futex call below them. */
 #include "check.h"
+#include <sched.h>
 #include <linux/futex.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -263,6 +264,15 @@ static void nothing(int signal)
     (void)signal;
 }
 
+/* Wakes the process that waits here or is about to: it may take any time to come so far. */
+static long wake_one_waiter(uint32_t *word)
+{
+    long woken;
+    while ((woken = futex(word, FUTEX_WAKE, 1, NULL, NULL, 0)) == 0)
+        sched_yield();
+    return woken;
+}
+
 static void raw_shared(void)
 {
     uint32_t *s = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -270,11 +280,10 @@ static void raw_shared(void)
     if (pid == 0) {
         while (futex(s, FUTEX_WAIT, 0, NULL, NULL, 0) == -1 && errno == EINTR)
             ;
-        _exit(*s == 1 ? 6 : 7);
+        _exit(s[1] == 1 ? 6 : 7);
     }
-    nap_ms(20);
-    *s = 1;
-    EQ("shared_wake", futex(s, FUTEX_WAKE, 1, NULL, NULL, 0), 1);
+    s[1] = 1;
+    EQ("shared_wake", wake_one_waiter(s), 1);
     EQ("shared_woken", reap(pid), 6);
     int fd = open("f", O_CREAT | O_RDWR, 0644);
     ftruncate(fd, 4096);
@@ -284,8 +293,7 @@ static void raw_shared(void)
         uint32_t *b = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         _exit(futex(b, FUTEX_WAIT, 0, NULL, NULL, 0) == 0 ? 6 : 7);
     }
-    nap_ms(20);
-    EQ("file_wake", futex(a, FUTEX_WAKE, 1, NULL, NULL, 0), 1);
+    EQ("file_wake", wake_one_waiter(a), 1);
     EQ("file_woken_at_other_address", reap(pid), 6);
     struct sigaction sa = { .sa_handler = nothing };
     sigaction(SIGALRM, &sa, NULL);

@@ -122,7 +122,7 @@ fn collect(mut stream: impl Read + Send + 'static) -> thread::JoinHandle<String>
 }
 
 /// Kills the process when the result still exists after the limit.
-fn watch(pid: u32) -> Sender<()> {
+pub(crate) fn watch(pid: u32) -> Sender<()> {
     let (alive, ended) = mpsc::channel();
     thread::spawn(move || {
         if ended.recv_timeout(RUN_LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {

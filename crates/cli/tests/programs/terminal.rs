@@ -1,16 +1,23 @@
 //! `-t`: an interactive shell on a terminal, which `script` of util-linux provides.
 
-use crate::harness::{binary, finish, words};
+use crate::harness::{binary, finish, watch, words};
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 
-/// What a terminal shows when these lines are typed into `cormus run -t bash`.
-fn typed(lines: &str) -> String {
+/// `cormus run -t bash` on a terminal.
+fn shell() -> Command {
     let mut command = words("script -qec");
     command.arg(format!(
         "{} run -t -e PS1=READY -- /bin/bash --norc",
         binary().display()
     ));
     command.arg("/dev/null");
-    finish(command, lines).stdout
+    command
+}
+
+/// What a terminal shows when these lines are typed into the shell.
+fn typed(lines: &str) -> String {
+    finish(shell(), lines).stdout
 }
 
 #[test]
@@ -29,9 +36,31 @@ fn job_control() {
     assert!(shown.contains("on"), "{shown}");
 }
 
-/// The interrupt character ends what runs in front, not the shell.
+/// The interrupt character ends what runs in front, not the shell. It is typed when that does run: before, it would discard
+/// what was typed ahead, and whom it reaches would be chance, as on every terminal.
 #[test]
 fn interrupt() {
-    let shown = typed("cat\n\x03echo still-$((2*2))\nexit\n");
+    let mut script = shell()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let watchdog = watch(script.id());
+    let (mut keys, mut screen) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+    keys.write_all(b"sh -c 'echo run\"\"ning; exec cat'\n")
+        .unwrap();
+    let mut shown = Vec::new();
+    while !shown.windows(7).any(|text| text == b"running") {
+        let mut bytes = [0; 256];
+        let len = screen.read(&mut bytes).unwrap();
+        assert!(len > 0, "{}", String::from_utf8_lossy(&shown));
+        shown.extend_from_slice(&bytes[..len]);
+    }
+    keys.write_all(b"\x03echo still-$((2*2))\nexit\n").unwrap();
+    drop(keys);
+    screen.read_to_end(&mut shown).unwrap();
+    script.wait().unwrap();
+    drop(watchdog);
+    let shown = String::from_utf8_lossy(&shown);
     assert!(shown.contains("still-4"), "{shown}");
 }

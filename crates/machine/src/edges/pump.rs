@@ -200,7 +200,8 @@ fn io_thread(monitor: &Monitor) {
         };
         let for_good = calm > CALM_TICKS;
         monitor.files.close_kept(&monitor.region, for_good);
-        if pump.current().is_some() || !edges.is_active() {
+        // News that are left may be those of the last edge that anybody waited for.
+        if pump.current().is_some() || !(edges.is_active() || left) {
             rest(monitor, (!for_good).then_some(tick));
             continue;
         }
