@@ -5,6 +5,7 @@
 //! machine does meets all of them; a row is the median of its rounds. There are no thresholds here:
 //! the table says what was asked and what was found.
 
+mod bgsave;
 mod cgroups;
 mod engine;
 mod groups;

@@ -43,6 +43,8 @@ pub(crate) struct Job {
     pub(crate) user: Option<(u32, u32)>,
     /// Whether Cormus may rewrite the program's system calls.
     pub(crate) rewrite: bool,
+    /// The machine's limit, when Cormus's usual one is too little.
+    pub(crate) memory: Option<&'static str>,
 }
 
 impl Job {
@@ -52,6 +54,14 @@ impl Job {
             port: None,
             user: None,
             rewrite: false,
+            memory: None,
+        }
+    }
+
+    pub(crate) fn with_memory(self, memory: &'static str) -> Self {
+        Self {
+            memory: Some(memory),
+            ..self
         }
     }
 
@@ -132,6 +142,9 @@ impl Arena {
         command.args(["-q", "run", "-v", &format!("{scratch}:{scratch}")]);
         if job.rewrite {
             command.arg("--rewrite");
+        }
+        if let Some(memory) = job.memory {
+            command.args(["-m", memory]);
         }
         if let Some(port) = job.port {
             command.args(["-p", &format!("{port}:{port}")]);

@@ -1,7 +1,7 @@
 //! What is measured.
 
 use super::engine::{Arena, Engine, Job};
-use super::{process, servers};
+use super::{bgsave, process, servers};
 use crate::shell;
 use anyhow::{Context, Result, bail};
 
@@ -168,6 +168,19 @@ pub(crate) const GROUPS: &[Group] = &[
             "at most 12 ms",
         )],
         measure: |arena, engine| printed_by(arena, engine, &python(arena, "fork.py"), 1e6),
+    },
+    Group {
+        name: "bgsave",
+        rounds: 3,
+        rows: &[
+            row("Redis of 1 GB, BGSAVE: fork", "ms", "at most 30 ms"),
+            row(
+                "Redis of 1 GB, BGSAVE: longest wait of a client",
+                "ms",
+                "nothing: shows the pause from outside",
+            ),
+        ],
+        measure: bgsave::measure,
     },
     Group {
         name: "memory",

@@ -89,7 +89,7 @@ pub(crate) fn redis_rewritten(arena: &Arena, engine: Engine) -> Result<Vec<f64>>
     redis_of(arena, engine, port, &redis_job(arena, port).rewritten())
 }
 
-fn redis_job(arena: &Arena, port: u16) -> Job {
+pub(crate) fn redis_job(arena: &Arena, port: u16) -> Job {
     let directory = arena.scratch.to_string_lossy();
     Job::new([
         "/usr/bin/redis-server",
@@ -253,7 +253,7 @@ fn number_after(text: &str, label: &str) -> Option<f64> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
     Ok(listener.local_addr()?.port())
 }
