@@ -43,6 +43,14 @@ Examples:
   cormus clone warm -n 3 -p 8081:8000     # on ports 8081, 8082 and 8083
   cormus kill warm                        # removes the template; the clones go on";
 
+const INSPECT_EXAMPLES: &str = "\
+Examples:
+  cormus inspect web | jq .memory
+  cormus inspect web | jq -r '.edges.files[] | select(.lost) | .path'
+
+Each edge has its `rule`: what becomes of it in a fork, in a clone, or when the machine is restored.
+docs/fork-rules.md has all rules.";
+
 /// Runs Linux programs, each in its own KVM machine without a guest OS
 #[derive(Debug, Parser)]
 #[command(name = "cormus", version, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -76,6 +84,9 @@ pub(crate) enum Command {
     Pause(PauseArgs),
     /// Let paused machines go on
     Resume(PauseArgs),
+    /// Print what a machine or template is and has of the world, as JSON
+    #[command(after_help = INSPECT_EXAMPLES)]
+    Inspect(InspectArgs),
     /// List machines in the background, and templates
     Ps(PsArgs),
     /// Print what a machine in the background has written
@@ -305,6 +316,12 @@ pub(crate) struct ContinueArgs {
 pub(crate) struct TemplateArgs {
     /// The name under which the machine was registered, for whoever lists processes
     pub(crate) registered: Name,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InspectArgs {
+    /// The machine or template
+    pub(crate) name: Name,
 }
 
 #[derive(Args, Debug)]

@@ -8,6 +8,7 @@
 //! | `Pause` | `Done`: no processor of the machine runs until `Resume` |
 //! | `Resume` | `Done`: the machine goes on |
 //! | `Image` | `Image`, with the pages and the state as sealed files in memory |
+//! | `World` | `World`, with [`World`](cormus_machine::World) in postcard as a sealed file in memory; of a machine, not of a template |
 //! | `Freeze` | `Done`, from the template that the machine has become |
 //!
 //! `Refused` says why not. A message is a frame ([`wire`]): version, length, and the values of [`Request`] and [`Answer`] in
@@ -19,7 +20,7 @@ mod client;
 mod server;
 mod wire;
 
-pub(crate) use client::{ask, ask_image, image_of};
+pub(crate) use client::{ask, ask_image, ask_world, image_of};
 pub(crate) use server::{Control, serve_template};
 pub(crate) use wire::{receive, send};
 
@@ -49,6 +50,7 @@ pub(crate) enum Request {
     Resume,
     Image,
     Freeze,
+    World,
 }
 
 /// What a monitor answers.
@@ -60,6 +62,7 @@ pub(crate) enum Answer {
         stood_still_ns: u64,
     },
     Refused(Refusal),
+    World,
 }
 
 /// Why a monitor did not do what it was asked for.

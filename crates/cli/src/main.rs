@@ -9,6 +9,7 @@ mod flash;
 mod fork;
 mod freeze;
 mod gdb;
+mod inspect;
 mod kill;
 mod launch;
 mod logs;
@@ -48,6 +49,7 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Clone(args) => fork::clone(&args, verbosity),
         Command::Pause(args) => pause::pause(&args),
         Command::Resume(args) => pause::resume(&args),
+        Command::Inspect(args) => inspect::inspect(&args),
         Command::Ps(args) => ps::ps(&args),
         Command::Logs(args) => logs::logs(&args),
         Command::Kill(args) => kill::kill(&args),

@@ -77,7 +77,7 @@ pub enum FrozenBacking {
 }
 
 /// A host file that a window has mapped.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MappedFile {
     /// Its path on the host, as the host's kernel knows it.
     pub path: Vec<u8>,

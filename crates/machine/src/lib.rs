@@ -8,6 +8,7 @@
 //!   access that the personality is told of, or a fault of the personality itself, which ends the machine;
 //! * `calls` answers hypercalls. It needs no KVM, and nothing it is given is trusted;
 //! * `park` stops all vCPUs, `image` takes the machine's state then, and makes machines from such;
+//! * `world` tells what of the world a machine uses;
 //! * `debug` lets gdb look at the personality;
 //! * `files`, `streams`, `edges`, `clock` are what the calls act on.
 //!
@@ -43,6 +44,7 @@ mod upcall;
 mod vcpu;
 mod vcpus;
 mod watch;
+mod world;
 
 pub use config::{Config, Outbound, Publish, RootConfig, TraceTarget, Transport};
 pub use cormus_kvm::{Kind, Kvm, OpenError};
@@ -56,3 +58,4 @@ pub use machine::Machine;
 pub use pool::{Pool, PoolError, PoolLimits};
 pub use remote::{Paused, Remote};
 pub use stats::Stats;
+pub use world::{Connection, HostFile, PublishedPort, World};

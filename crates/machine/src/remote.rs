@@ -39,7 +39,11 @@ impl Remote {
     /// # Errors
     /// When the machine has ended, the host has no memory, or a file that it has open has lost its name.
     pub fn capture(&self) -> Result<Image, CaptureError> {
-        self.monitor.upgrade().ok_or(CaptureError::Ended)?.capture()
+        self.monitor()?.capture()
+    }
+
+    pub(crate) fn monitor(&self) -> Result<Arc<Monitor>, CaptureError> {
+        self.monitor.upgrade().ok_or(CaptureError::Ended)
     }
 
     /// Ends the machine at once, as if its program were killed.
@@ -55,7 +59,7 @@ impl Remote {
     /// # Errors
     /// When the machine has ended before.
     pub fn wait_for_accept(&self) -> Result<(), CaptureError> {
-        let monitor = self.monitor.upgrade().ok_or(CaptureError::Ended)?;
+        let monitor = self.monitor()?;
         if monitor.edges.wait_for_accept(|| monitor.stopping()) {
             Ok(())
         } else {
@@ -90,7 +94,7 @@ impl Remote {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn pause(&self) -> Result<Paused, CaptureError> {
-        let monitor = self.monitor.upgrade().ok_or(CaptureError::Ended)?;
+        let monitor = self.monitor()?;
         let parked = park(monitor).map_err(|_| CaptureError::Ended)?;
         Ok(Paused { parked })
     }

@@ -12,6 +12,7 @@ use crate::sleep;
 use cormus_hypercall::boot::Request;
 use cormus_hypercall::edge::EdgeBoard;
 use cormus_hypercall::layout::{BOARD_OFFSET, CHUNK_COST, HEAP_OFFSET, REGION_BASE};
+use cormus_linux_abi::{Errno, SysResult};
 use std::fs::File;
 use std::mem::offset_of;
 use std::os::unix::fs::FileExt;
@@ -158,6 +159,13 @@ fn tell_short(monitor: &Monitor, value: u32) {
             sleep::wake(word, u32::MAX);
         }
     }
+}
+
+/// Bytes that the machine holds at this instant, for whoever asks seldom.
+pub(crate) fn held(monitor: &Monitor) -> SysResult<u64> {
+    let statm = File::open("/proc/self/statm");
+    let statm = statm.map_err(|error| Errno::new(error.raw_os_error().unwrap_or(0)))?;
+    Ok(used(monitor, &statm))
 }
 
 /// Bytes that the machine holds: private pages, the region's file, and what its chunks cost.

@@ -121,6 +121,10 @@ impl Machine {
                     Ok(()) => return,
                     Err(refusal) => Err(refusal),
                 },
+                Request::World => match self.world(&connection) {
+                    Ok(()) => return,
+                    Err(refusal) => Err(refusal),
+                },
                 // It returns only if the machine goes on.
                 Request::Freeze => self.freeze(&connection).map(|never| match never {}),
             };
@@ -162,6 +166,15 @@ impl Machine {
         let answer = Answer::Image { stood_still_ns };
         // If it cannot be sent there is nobody to tell.
         let _ = send(connection, &answer, &[memory, state.as_fd()]);
+        Ok(())
+    }
+
+    fn world(&self, connection: &UnixStream) -> Result<(), Refusal> {
+        let world = self.remote.world().map_err(refusal)?;
+        let bytes = postcard::to_allocvec(&world).map_err(failed)?;
+        let file = file_of(&bytes).map_err(failed)?;
+        // If it cannot be sent there is nobody to tell.
+        let _ = send(connection, &Answer::World, &[file.as_fd()]);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ mod flash;
 mod gdb;
 mod harness;
 mod images;
+mod inspect;
 mod limits;
 mod network;
 mod nginx;

@@ -20,6 +20,7 @@ use cormus_hypercall::layout::WINDOW_SIZE;
 use cormus_hypercall::map::protection;
 use cormus_linux_abi::{Errno, SysResult};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::OnceLock;
 
 /// The host's protection in terms of a guest's.
 fn guest_protection(vma: &Vma) -> u32 {
@@ -57,6 +58,34 @@ impl Windows {
             copier: Copier::start(frozen, &freezer.runs)?,
             files: freezer.files,
         })
+    }
+
+    /// Host files that windows show, each once, while the machine goes on.
+    ///
+    /// # Errors
+    /// When the host's /proc cannot be read.
+    pub fn mapped_files(&self, region: &Region) -> SysResult<Vec<MappedFile>> {
+        let region = FileId::of(region.fd())?;
+        let mut files = Vec::new();
+        let live = self.entries.iter().filter_map(OnceLock::get);
+        for window in live.filter(|window| window.is_live()) {
+            let origin = window.origin().map(|origin| origin.id);
+            let vmas = vma::in_range(window.base, window.base + WINDOW_SIZE, true)?;
+            let own =
+                |vma: &Vma| vma.is_anonymous() || vma.file == region || Some(vma.file) == origin;
+            files.extend(
+                vmas.into_iter()
+                    .filter(|vma| !own(vma))
+                    .map(|vma| MappedFile {
+                        path: vma.name.clone(),
+                        inode: vma.inode(),
+                        shared: vma.shared,
+                    }),
+            );
+        }
+        files.sort();
+        files.dedup();
+        Ok(files)
     }
 
     /// Makes the windows of a machine that was frozen; there are none yet. `files` are those that they name by number.

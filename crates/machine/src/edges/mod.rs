@@ -10,6 +10,7 @@
 mod control;
 mod datagram;
 mod flash;
+mod look;
 mod policy;
 pub(crate) mod pump;
 mod rest;

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Flags that an open file keeps.
-const KEPT: OFlags = OFlags::ACCMODE.union(OFlags::APPEND);
+pub(super) const KEPT: OFlags = OFlags::ACCMODE.union(OFlags::APPEND);
 
 /// A file that could not be opened again: why, and where it was beneath its root.
 pub(crate) type Lost = (Errno, Vec<u8>);
@@ -52,7 +52,7 @@ impl Files {
     }
 
     /// Where the roots lie on the host now.
-    fn places(&self) -> SysResult<Vec<Vec<u8>>> {
+    pub(super) fn places(&self) -> SysResult<Vec<Vec<u8>>> {
         self.roots
             .iter()
             .map(|root| self.path_of(root.fd.as_fd()))
@@ -77,14 +77,14 @@ impl Files {
     }
 
     /// The host's name of an open file.
-    fn path_of(&self, fd: BorrowedFd<'_>) -> SysResult<Vec<u8>> {
+    pub(super) fn path_of(&self, fd: BorrowedFd<'_>) -> SysResult<Vec<u8>> {
         let name = CString::new(fd.as_raw_fd().to_string()).map_err(|_| Errno::EIO)?;
         let path = rustix::fs::readlinkat(&self.descriptors, &name, Vec::new()).map_err(errno)?;
         Ok(path.into_bytes())
     }
 
     /// Names a file beneath the nearest root that permits its use, if it is found there again.
-    fn find_again(
+    pub(super) fn find_again(
         &self,
         places: &[Vec<u8>],
         path: &[u8],
@@ -110,7 +110,7 @@ impl Files {
     }
 
     /// Finds a file, and that it is the same; what may be done with it is checked.
-    fn place_of(&self, file: &FrozenFile) -> SysResult<super::root::Found<'_>> {
+    pub(super) fn place_of(&self, file: &FrozenFile) -> SysResult<super::root::Found<'_>> {
         let flags = OFlags::from_bits_truncate(file.flags);
         let root = if flags & OFlags::ACCMODE == OFlags::RDONLY {
             self.root(u64::from(file.root))?

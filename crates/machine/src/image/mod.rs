@@ -11,6 +11,7 @@ mod capture;
 mod disk;
 mod restore;
 mod state;
+mod world;
 
 use crate::config::Config;
 use cormus_guest_mem::Frozen;

@@ -1,0 +1,87 @@
+//! Host files in use, as an onlooker sees them.
+
+use super::Files;
+use super::rest::KEPT;
+use crate::config::RootConfig;
+use crate::image::{CaptureError, FrozenFile, FrozenFiles};
+use crate::world::HostFile;
+use cormus_guest_mem::MappedFile;
+use cormus_linux_abi::Errno;
+use rustix::fs::OFlags;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+const NAMELESS: &str = "it has no name beneath a root any more";
+
+impl Files {
+    /// Files that are open, and those of `mapped`.
+    pub(crate) fn look(&self, mapped: &[MappedFile]) -> Result<Vec<HostFile>, CaptureError> {
+        let places = self.places().map_err(CaptureError::host("roots"))?;
+        let find = |path: Vec<u8>, inode, flags: OFlags, mapped| {
+            let found = self.find_again(&places, &path, inode, flags);
+            HostFile {
+                writable: flags & OFlags::ACCMODE != OFlags::RDONLY,
+                mapped,
+                lost: found.is_err().then(|| NAMELESS.to_owned()),
+                path,
+            }
+        };
+        let mut files = Vec::new();
+        for handle in self.handles().entries.iter().flatten() {
+            let fd = handle.fd();
+            let host = CaptureError::host;
+            let errno = |error: rustix::io::Errno| Errno::new(error.raw_os_error());
+            let stat = rustix::fs::fstat(fd).map_err(errno);
+            let flags = rustix::fs::fcntl_getfl(fd).map_err(errno);
+            files.push(find(
+                self.path_of(fd).map_err(host("open files"))?,
+                stat.map_err(host("open files"))?.st_ino,
+                flags.map_err(host("open files"))? & KEPT,
+                false,
+            ));
+        }
+        files.extend(mapped.iter().map(|file| {
+            // As it will be opened: what may not be written can still be mapped as if it were shared.
+            let read = find(file.path.clone(), file.inode, OFlags::RDONLY, true);
+            let written = file
+                .shared
+                .then(|| find(file.path.clone(), file.inode, OFlags::RDWR, true));
+            written.filter(|file| file.lost.is_none()).unwrap_or(read)
+        }));
+        Ok(files)
+    }
+}
+
+/// The files of a machine at rest, looked for as a machine that is made from it will look for them.
+pub(crate) fn at_rest(roots: &[RootConfig], files: &FrozenFiles) -> Vec<HostFile> {
+    // Roots that are gone are said with each file beneath them.
+    let host = Files::new(roots).map_err(|error| error.to_string());
+    let look = |file: &FrozenFile, mapped| HostFile {
+        path: host_path(roots, file).into_vec(),
+        writable: OFlags::from_bits_truncate(file.flags) & OFlags::ACCMODE != OFlags::RDONLY,
+        mapped,
+        lost: match &host {
+            Err(error) => Some(error.clone()),
+            Ok(host) => host.place_of(file).err().map(|error| match error {
+                Errno::ESTALE => "another file has its name now".to_owned(),
+                error => std::io::Error::from_raw_os_error(error.number()).to_string(),
+            }),
+        },
+    };
+    let open = files.handles.iter().flatten();
+    let open = open.map(|file| look(file, false));
+    open.chain(files.mapped.iter().map(|file| look(file, true)))
+        .collect()
+}
+
+/// Where a file of a machine at rest is on the host.
+fn host_path(roots: &[RootConfig], file: &FrozenFile) -> OsString {
+    let root = usize::try_from(file.root).ok().and_then(|n| roots.get(n));
+    let start = root.map_or(Path::new(""), |root| root.host.as_path());
+    let path = match file.path.as_slice() {
+        b"" => start.to_owned(),
+        path => start.join(OsStr::from_bytes(path)),
+    };
+    path.into_os_string()
+}
