@@ -51,6 +51,31 @@ Examples:
 Each edge has its `rule`: what becomes of it in a fork, in a clone, or when the machine is restored.
 docs/fork-rules.md has all rules.";
 
+const SNAPSHOT_EXAMPLES: &str = "\
+Examples:
+  cormus run -d --name db -m 512M ./server
+  cormus snapshot db --as before      # the machine goes on
+  cormus history db
+  cormus rollback db before           # and the machine continues from there
+  cormus restore before --name other  # or another one does, side by side
+
+Snapshots lie in $XDG_STATE_HOME/cormus/snapshots, or ~/.local/state/cormus/snapshots. What a later snapshot of
+the same machine has in common with an earlier one is stored once. docs/snapshots.md has all rules.";
+
+const SUSPEND_EXAMPLES: &str = "\
+Examples:
+  cormus suspend db     # its state is on disk, its process and its memory are gone
+  cormus ps             # lists it as suspended, after a reboot too
+  cormus resume db";
+
+const TRANSFER_EXAMPLES: &str = "\
+Examples:
+  cormus export before before.cormus
+  cormus export before - | ssh other cormus import - --as before
+  cormus restore before -p 8080:80 -v ./data:/data
+
+A snapshot from elsewhere gets nothing of this host that the command line does not give it.";
+
 /// Runs Linux programs, each in its own KVM machine without a guest OS
 #[derive(Debug, Parser)]
 #[command(name = "cormus", version, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -80,10 +105,35 @@ pub(crate) enum Command {
     /// Make machines from a template
     #[command(after_help = FREEZE_EXAMPLES)]
     Clone(ChildrenArgs),
+    /// Write a machine to disk as it is at this instant; the machine goes on
+    #[command(after_help = SNAPSHOT_EXAMPLES)]
+    Snapshot(SnapshotArgs),
+    /// List snapshots, or remove some
+    #[command(after_help = SNAPSHOT_EXAMPLES)]
+    Snapshots(SnapshotsArgs),
+    /// Show the tree of a machine's snapshots, and where in it the machine is
+    #[command(after_help = SNAPSHOT_EXAMPLES)]
+    History(HistoryArgs),
+    /// Make a machine that continues a snapshot
+    #[command(after_help = SNAPSHOT_EXAMPLES)]
+    Restore(RestoreArgs),
+    /// Let a machine continue from an earlier snapshot of its own; what it has done since is lost
+    #[command(after_help = SNAPSHOT_EXAMPLES)]
+    Rollback(RollbackArgs),
+    /// Write a snapshot to a file, to be taken elsewhere
+    #[command(after_help = TRANSFER_EXAMPLES)]
+    Export(ExportArgs),
+    /// Take a snapshot from a file
+    #[command(after_help = TRANSFER_EXAMPLES)]
+    Import(ImportArgs),
     /// Let all programs of machines stand still, as they are
-    Pause(PauseArgs),
-    /// Let paused machines go on
-    Resume(PauseArgs),
+    Pause(NamesArgs),
+    /// Put machines to disk and end them, until they are resumed
+    #[command(after_help = SUSPEND_EXAMPLES)]
+    Suspend(NamesArgs),
+    /// Let paused or suspended machines go on
+    #[command(after_help = SUSPEND_EXAMPLES)]
+    Resume(NamesArgs),
     /// Print what a machine or template is and has of the world, as JSON
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
@@ -300,10 +350,106 @@ pub(crate) struct FreezeArgs {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct PauseArgs {
+pub(crate) struct NamesArgs {
     /// The machines
     #[arg(required = true, value_name = "NAME")]
     pub(crate) names: Vec<Name>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SnapshotArgs {
+    /// The machine or template
+    pub(crate) name: Name,
+
+    /// Name of the snapshot [default: NAME-1 and so on]
+    #[arg(long = "as", value_name = "SNAPSHOT")]
+    pub(crate) snapshot: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SnapshotsArgs {
+    /// Print names only
+    #[arg(short, long, conflicts_with = "remove")]
+    pub(crate) quiet: bool,
+
+    /// Remove these instead; snapshots taken later stay whole
+    #[arg(long, value_name = "SNAPSHOT", num_args = 1..)]
+    pub(crate) remove: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct HistoryArgs {
+    /// The machine, or one that there was
+    pub(crate) name: Name,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RestoreArgs {
+    /// The snapshot
+    pub(crate) snapshot: String,
+
+    /// Name of the machine [default: that of the machine of which the snapshot is]
+    #[arg(long)]
+    pub(crate) name: Option<Name>,
+
+    #[command(flatten)]
+    pub(crate) grants: GrantArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RollbackArgs {
+    /// The machine
+    pub(crate) name: Name,
+
+    /// The snapshot
+    pub(crate) snapshot: String,
+
+    #[command(flatten)]
+    pub(crate) grants: GrantArgs,
+}
+
+/// What a machine from a snapshot may use of this host.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Instead of what the machine had")]
+pub(crate) struct GrantArgs {
+    /// See this directory as `/`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+
+    /// Use this directory or file for what the machine has at DST
+    #[arg(short, long, value_name = "SRC:DST[:ro]")]
+    pub(crate) volume: Vec<Volume>,
+
+    /// Offer only these ports, which the machine must have been started to publish
+    #[arg(short, long, value_name = "[ADDR:]HOST:GUEST[/udp]")]
+    pub(crate) publish: Vec<Publish>,
+
+    /// Let the machine connect only to this
+    #[arg(long, value_name = "HOST:PORT|CIDR|any")]
+    pub(crate) allow_out: Vec<AllowOut>,
+
+    /// Permit a machine from elsewhere this much memory [default: 1G]
+    #[arg(short, long, value_name = "SIZE")]
+    pub(crate) memory: Option<Bytes>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExportArgs {
+    /// The snapshot
+    pub(crate) snapshot: String,
+
+    /// The file to write, or - for standard output
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ImportArgs {
+    /// The file to read, or - for standard input
+    pub(crate) file: PathBuf,
+
+    /// Name of the snapshot [default: the file's without its ending]
+    #[arg(long = "as", value_name = "SNAPSHOT")]
+    pub(crate) snapshot: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -8,11 +8,12 @@ use crate::background::{self, Starting};
 use crate::control::{ask_image, file_of, image_of};
 use crate::failure::{self, Failure};
 use crate::launch::{continue_image, published};
-use crate::registry::{Instance, Phase, Registry, State};
+use crate::registry::{Instance, Logs, Phase, Registry, State};
 use crate::spec::Verbosity;
 use crate::values::{Name, Publish};
 use anyhow::{Context, Result, bail, ensure};
 use cormus_machine::{Image, TraceTarget};
+use cormus_store::SnapshotId;
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -63,12 +64,12 @@ fn children(
         let ms = stood_still.as_secs_f64() * 1000.0;
         eprintln!("cormus: {} stood still for {ms:.1} ms", args.name.as_str());
     }
-    check_ports(&args.publish, &image, &parent)?;
+    check_ports(&args.publish, &image, parent.name.as_str())?;
     let mut started = Vec::new();
-    for (starting, number) in spawn(args, &parent)?.into_iter().zip(0..) {
-        adapt(&mut image, &starting.name, &args.publish, number)?;
-        let (state, memory) = image.parts();
-        starting.begin(&[memory, file_of(&state)?.as_fd()]);
+    for (starting, number) in spawn_all(args, &parent)?.into_iter().zip(0..) {
+        adapt(&mut image, &starting.name)?;
+        image.config_mut().published = ports(&args.publish, number)?;
+        begin(&starting, &image)?;
         started.push(starting);
     }
     failure::each(started, |starting| {
@@ -82,7 +83,7 @@ fn children(
 }
 
 /// Only what the program may already listen on can be given a place on the host.
-fn check_ports(publish: &[Publish], image: &Image, parent: &Instance) -> Result<()> {
+pub(crate) fn check_ports(publish: &[Publish], image: &Image, parent: &str) -> Result<()> {
     for publish in publish {
         let wanted = published(publish);
         let mut known = image.config().published.iter();
@@ -91,55 +92,79 @@ fn check_ports(publish: &[Publish], image: &Image, parent: &Instance) -> Result<
                 (known.guest_port, known.transport) == (wanted.guest_port, wanted.transport)
             }),
             "{parent} does not publish its port {port}; start it with -p …:{port} so that its children can",
-            parent = parent.name.as_str(),
             port = wanted.guest_port
         );
     }
     Ok(())
 }
 
-/// Makes an image the one of child `number`, the first being 0.
-fn adapt(image: &mut Image, name: &Name, publish: &[Publish], number: u16) -> Result<()> {
+/// Makes an image the one of the machine that is to have this name.
+pub(crate) fn adapt(image: &mut Image, name: &Name) -> Result<()> {
     image.set_hostname(name.as_str())?;
-    let own = publish
-        .iter()
-        .map(|publish| {
-            let mut own = published(publish);
-            if own.host.port() != 0 {
-                let port = own.host.port().checked_add(number);
-                own.host
-                    .set_port(port.context("there are no ports above 65535")?);
-            }
-            Ok(own)
-        })
-        .collect::<Result<_>>()?;
-    let config = image.config_mut();
-    config.published = own;
     // The file is the parent's; the child's calls go to its log.
-    if let Some(trace) = &mut config.trace {
+    if let Some(trace) = &mut image.config_mut().trace {
         *trace = TraceTarget::Stderr;
     }
     Ok(())
 }
 
-/// Registers the children and starts their monitors.
-fn spawn(args: &ChildrenArgs, parent: &Instance) -> Result<Vec<Starting>> {
-    let registry = Registry::open()?;
-    let command = parent.command_bytes()?;
-    let names = names(args, |name| registry.is_free(name))?;
-    let mut spawned = Vec::new();
-    for name in names {
-        let created = registry.create(&name, &command)?;
+/// The ports of child `number`, the first being 0.
+fn ports(publish: &[Publish], number: u16) -> Result<Vec<cormus_machine::Publish>> {
+    let own = |publish| {
+        let mut own = published(publish);
+        if own.host.port() != 0 {
+            let port = own.host.port().checked_add(number);
+            own.host
+                .set_port(port.context("there are no ports above 65535")?);
+        }
+        Ok(own)
+    };
+    publish.iter().map(own).collect()
+}
+
+/// What the registry is told of a machine that continues an image.
+pub(crate) struct Origin<'a> {
+    /// The program and its arguments, each ended by a NUL.
+    pub(crate) command: &'a [u8],
+    /// The snapshot that it was last written as or made from.
+    pub(crate) line: Option<SnapshotId>,
+    pub(crate) logs: Logs,
+}
+
+/// Registers a machine and starts its monitor, which waits for [`begin`].
+pub(crate) fn spawn(registry: &Registry, name: &Name, origin: &Origin<'_>) -> Result<Starting> {
+    let created = registry.create(name, origin.command, origin.logs)?;
+    let spawned = created.record_line(origin.line).and_then(|()| {
         let arguments = ["continue", name.as_str()].map(OsString::from);
-        match background::spawn(&name, &created, arguments) {
-            Ok(starting) => spawned.push(starting),
-            Err(error) => {
-                created.remove()?;
-                return Err(error);
-            }
+        background::spawn(name, &created, arguments)
+    });
+    match spawned {
+        Ok(starting) => Ok(starting),
+        Err(error) => {
+            created.remove()?;
+            Err(error)
         }
     }
-    Ok(spawned)
+}
+
+/// Hands an image to a monitor.
+pub(crate) fn begin(starting: &Starting, image: &Image) -> Result<()> {
+    let (state, memory) = image.parts();
+    starting.begin(&[memory, file_of(&state)?.as_fd()]);
+    Ok(())
+}
+
+/// Registers the children and starts their monitors.
+fn spawn_all(args: &ChildrenArgs, parent: &Instance) -> Result<Vec<Starting>> {
+    let registry = Registry::open()?;
+    let origin = Origin {
+        command: &parent.command_bytes()?,
+        line: parent.line(),
+        logs: Logs::New,
+    };
+    let names = names(args, |name| registry.is_free(name))?;
+    let spawned = names.iter().map(|name| spawn(&registry, name, &origin));
+    spawned.collect()
 }
 
 /// The children's names: the one that was asked for, or that with numbers, or the parent's with the first numbers that are free.

@@ -170,7 +170,7 @@ fn trace(strace: &Strace) -> TraceTarget {
 }
 
 /// Names are resolved here, once: what a name means later is not the user's word.
-fn outbound(allowed: &[AllowOut]) -> Result<Vec<Outbound>> {
+pub(crate) fn outbound(allowed: &[AllowOut]) -> Result<Vec<Outbound>> {
     let mut rules = Vec::new();
     for allow in allowed {
         match allow {

@@ -18,6 +18,7 @@ mod ps;
 mod registry;
 mod report;
 mod run;
+mod snapshot;
 mod spec;
 mod syscalls;
 mod terminal;
@@ -47,7 +48,15 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Fork(args) => fork::fork(&args, verbosity),
         Command::Freeze(args) => freeze::freeze(&args),
         Command::Clone(args) => fork::clone(&args, verbosity),
+        Command::Snapshot(args) => snapshot::take(&args, verbosity),
+        Command::Snapshots(args) => snapshot::list(&args),
+        Command::History(args) => snapshot::history(&args),
+        Command::Restore(args) => snapshot::restore(&args),
+        Command::Rollback(args) => snapshot::rollback(&args),
+        Command::Export(args) => snapshot::export(&args),
+        Command::Import(args) => snapshot::import(&args),
         Command::Pause(args) => pause::pause(&args),
+        Command::Suspend(args) => snapshot::suspend(&args),
         Command::Resume(args) => pause::resume(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Ps(args) => ps::ps(&args),

@@ -1,24 +1,32 @@
 //! `cormus pause` and `cormus resume`: all processors of a machine stand still, and go on.
 
-use crate::args::PauseArgs;
+use crate::args::NamesArgs;
 use crate::control::{Request, ask};
 use crate::failure::{self, Failure};
-use crate::registry::Registry;
+use crate::registry::{Registry, State};
+use crate::snapshot;
 use std::process::ExitCode;
 
 /// Asks each machine named; one that cannot does not keep the others from it.
-pub(crate) fn pause(args: &PauseArgs) -> Result<ExitCode, Failure> {
-    each(args, Request::Pause)
-}
-
-/// The reverse of [`pause`].
-pub(crate) fn resume(args: &PauseArgs) -> Result<ExitCode, Failure> {
-    each(args, Request::Resume)
-}
-
-fn each(args: &PauseArgs, request: Request) -> Result<ExitCode, Failure> {
+pub(crate) fn pause(args: &NamesArgs) -> Result<ExitCode, Failure> {
     failure::each(&args.names, |name| {
         let instance = Registry::open()?.find(name)?;
-        ask(&instance, request)
+        ask(&instance, Request::Pause)
+    })
+}
+
+/// The reverse of [`pause`], and of `cormus suspend`.
+pub(crate) fn resume(args: &NamesArgs) -> Result<ExitCode, Failure> {
+    failure::each(&args.names, |name| {
+        let found = Registry::open()?.find(name);
+        if let Ok(instance) = &found
+            && matches!(instance.state, State::Running { .. })
+        {
+            return ask(instance, Request::Resume);
+        }
+        match snapshot::resume(name)? {
+            Some(()) => Ok(()),
+            None => ask(&found?, Request::Resume),
+        }
     })
 }

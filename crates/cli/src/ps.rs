@@ -1,8 +1,10 @@
-//! `cormus ps`: the machines started with `run -d`.
+//! `cormus ps`: the machines in the background, and those that are suspended.
 
 use crate::args::PsArgs;
 use crate::failure::Failure;
 use crate::registry::{Instance, Registry, State};
+use crate::snapshot::Suspended;
+use crate::values::Name;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,15 +12,26 @@ use std::time::Duration;
 /// Prints one line a machine, those that ended in the last day too.
 pub(crate) fn ps(args: &PsArgs) -> Result<ExitCode, Failure> {
     let instances = Registry::open()?.list()?;
+    let running = |name: &Name| {
+        let mut running = instances.iter().filter(|instance| instance.is_running());
+        running.any(|instance| instance.name == *name)
+    };
+    let mut suspended = Suspended::list()?;
+    // What runs again was resumed a moment ago.
+    suspended.retain(|machine| !running(&machine.name));
     let mut out = std::io::stdout().lock();
     if args.quiet {
         for instance in &instances {
             writeln!(out, "{}", instance.name.as_str())?;
         }
+        for machine in &suspended {
+            writeln!(out, "{}", machine.name.as_str())?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let mut rows = vec![["NAME", "STATE", "PID", "STARTED", "COMMAND"].map(str::to_owned)];
     rows.extend(instances.iter().map(row));
+    rows.extend(suspended.iter().map(suspended_row));
     write!(out, "{}", table(&rows))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -39,8 +52,19 @@ fn row(instance: &Instance) -> [String; 5] {
     ]
 }
 
+fn suspended_row(machine: &Suspended) -> [String; 5] {
+    let since = machine.since.elapsed().unwrap_or_default();
+    [
+        machine.name.as_str().to_owned(),
+        "suspended".to_owned(),
+        "-".to_owned(),
+        format!("{} ago", rough(since)),
+        machine.command.replace(|c: char| c.is_control(), "?"),
+    ]
+}
+
 /// A duration in its largest unit.
-fn rough(duration: Duration) -> String {
+pub(crate) fn rough(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0..60 => format!("{seconds} s"),

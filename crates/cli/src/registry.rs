@@ -7,6 +7,7 @@
 //! | `process` | process number, its start time and the boot it belongs to | who starts it |
 //! | `command` | the program and its arguments, each ended by a NUL | who starts it |
 //! | `phase` | [`Phase`] in a word; without it the machine is active | the monitor |
+//! | `line` | the snapshot that the machine was last written as or made from, if there is one | who wrote or made it |
 //! | `control` | the socket of [`crate::control`] | the monitor |
 //! | `stdout`, `stderr` | what the machine writes | the machine |
 //! | `exit` | the exit code; appears whole, when the program has ended | the monitor |
@@ -18,6 +19,7 @@
 
 use crate::values::Name;
 use anyhow::{Context, Result, bail};
+use cormus_store::SnapshotId;
 use rustix::fs::{FlockOperation, Mode};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -62,6 +64,15 @@ pub(crate) enum Phase {
     Active,
     Paused,
     Template,
+}
+
+/// What becomes of the logs of an earlier machine of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Logs {
+    /// They are removed.
+    New,
+    /// The new machine continues them.
+    Kept,
 }
 
 /// The directory of a machine, to its own monitor.
@@ -131,16 +142,21 @@ impl Registry {
     }
 
     /// Makes the directory of a new machine and opens its logs; a machine of this name that has ended gives way.
-    pub(crate) fn create(&self, name: &Name, command: &[u8]) -> Result<Created> {
+    pub(crate) fn create(&self, name: &Name, command: &[u8], logs: Logs) -> Result<Created> {
         let directory = self.directory.join(name.as_str());
-        self.give_way(name)?;
-        rustix::fs::mkdir(&directory, Mode::RWXU)
-            .with_context(|| format!("cannot make {}", directory.display()))?;
+        match logs {
+            Logs::Kept if directory.exists() => self.clear(name)?,
+            _ => {
+                self.give_way(name)?;
+                rustix::fs::mkdir(&directory, Mode::RWXU)
+                    .with_context(|| format!("cannot make {}", directory.display()))?;
+            }
+        }
         write_whole(&directory, "command", command)?;
         let log = |name: &str| {
             let path = directory.join(name);
             let file = OpenOptions::new()
-                .create_new(true)
+                .create(true)
                 .append(true)
                 .mode(0o600)
                 .open(&path);
@@ -151,6 +167,22 @@ impl Registry {
             stderr: log("stderr")?,
             directory,
         })
+    }
+
+    /// Removes all files of a machine that has ended but its logs.
+    fn clear(&self, name: &Name) -> Result<()> {
+        self.refuse_running(name)?;
+        let directory = self.directory.join(name.as_str());
+        for file in ["process", "phase", "line", "control", "exit"] {
+            match std::fs::remove_file(directory.join(file)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(error)
+                        .with_context(|| format!("cannot clear {}", directory.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Gives a machine another name; one that has ended gives way.
@@ -173,6 +205,11 @@ impl Registry {
 
     /// Removes what has ended under this name; an error if it has not ended.
     pub(crate) fn give_way(&self, name: &Name) -> Result<()> {
+        self.refuse_running(name)?;
+        remove(&self.directory.join(name.as_str()))
+    }
+
+    fn refuse_running(&self, name: &Name) -> Result<()> {
         let directory = self.directory.join(name.as_str());
         if let State::Running { phase, .. } = state(&directory) {
             let name = name.as_str();
@@ -184,7 +221,7 @@ impl Registry {
                 "there is a {what} named {name}; choose another name or end it with `cormus kill {name}`"
             );
         }
-        remove(&directory)
+        Ok(())
     }
 
     /// Writes down how the machine ended; called by its monitor.
@@ -254,6 +291,11 @@ impl Created {
         write_whole(&self.directory, "process", process.text()?.as_bytes())
     }
 
+    /// Writes down which snapshot the machine is made from, if it is from one.
+    pub(crate) fn record_line(&self, line: Option<SnapshotId>) -> Result<()> {
+        line.map_or(Ok(()), |line| write_line(&self.directory, line))
+    }
+
     /// Takes the directory back, when no monitor could be started.
     pub(crate) fn remove(self) -> Result<()> {
         remove(&self.directory)
@@ -263,6 +305,17 @@ impl Created {
 impl Instance {
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.state, State::Running { .. })
+    }
+
+    /// The snapshot that it was last written as or made from.
+    pub(crate) fn line(&self) -> Option<SnapshotId> {
+        let text = std::fs::read_to_string(self.directory.join("line")).ok()?;
+        SnapshotId::parse(text.trim())
+    }
+
+    /// Writes down which snapshot it was written as.
+    pub(crate) fn set_line(&self, line: SnapshotId) -> Result<()> {
+        write_line(&self.directory, line)
     }
 
     /// The program and its arguments as they are in the file.
@@ -375,6 +428,10 @@ fn remove(directory: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+fn write_line(directory: &Path, line: SnapshotId) -> Result<()> {
+    write_whole(directory, "line", format!("{line}\n").as_bytes())
 }
 
 /// Writes a file that is seen whole or not at all.

@@ -7,7 +7,7 @@ use crate::args::{MonitorArgs, RunArgs};
 use crate::background::{self, Starting};
 use crate::failure::Failure;
 use crate::launch::launch;
-use crate::registry::Registry;
+use crate::registry::{Logs, Registry};
 use crate::spec::{MachineSpec, Verbosity};
 use crate::values::Name;
 use anyhow::{Context, Result};
@@ -47,7 +47,7 @@ fn start_monitor(name: &Name, spec: &MachineSpec) -> Result<Starting> {
     let command: Vec<u8> = words
         .flat_map(|word| [word.as_bytes(), b"\0"].concat())
         .collect();
-    let created = registry.create(name, &command)?;
+    let created = registry.create(name, &command, Logs::New)?;
     let arguments = monitor_arguments(std::env::args_os().skip(1), name);
     match background::spawn(name, &created, arguments) {
         Ok(starting) => {

@@ -103,7 +103,13 @@ impl Store {
         found.ok_or_else(|| OpenError::NoSnapshot(digits.to_owned()))
     }
 
-    /// The names in use, sorted.
+    /// The names in use, sorted; of damaged snapshots too.
+    pub fn names(&self) -> Result<Vec<SnapshotName>, FileError> {
+        let _lock = self.disk.lock(Sharing::Shared)?;
+        self.names_locked()
+    }
+
+    /// The same for who holds the lock.
     pub(crate) fn names_locked(&self) -> Result<Vec<SnapshotName>, FileError> {
         let names = self.disk.names(Folder::Snapshots)?;
         Ok(names

@@ -36,7 +36,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "cormus-cli",
-        &["cormus-kvm", "cormus-linux", "cormus-machine"],
+        &[
+            "cormus-kvm",
+            "cormus-linux",
+            "cormus-machine",
+            "cormus-store",
+        ],
     ),
     ("xtask", &[]),
 ];

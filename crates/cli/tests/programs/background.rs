@@ -24,7 +24,13 @@ impl Registry {
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = cormus(words);
         command.env("XDG_RUNTIME_DIR", &self.0);
+        command.env("XDG_STATE_HOME", self.state());
         command
+    }
+
+    /// Where its snapshots are.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.0.join("state")
     }
 
     pub(crate) fn run(&self, words: &[&str]) -> Outcome {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// A server that keeps what it is told: `/KEY/VALUE` stores, `/KEY` asks, each request on a thread of its own.
-const SERVER: &str = "
+pub(crate) const SERVER: &str = "
 import http.server
 kept = {}
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -33,7 +33,7 @@ server.serve_forever()
 ";
 
 /// A line every few milliseconds: a count, the machine's name, random bytes.
-const COUNTER: &str = "
+pub(crate) const COUNTER: &str = "
 import os, secrets, time
 count = 0
 while True:
@@ -42,7 +42,7 @@ while True:
     time.sleep(0.005)
 ";
 
-fn ask(port: u16, path: &str) -> std::io::Result<String> {
+pub(crate) fn ask(port: u16, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
@@ -51,7 +51,7 @@ fn ask(port: u16, path: &str) -> std::io::Result<String> {
     Ok(body.unwrap_or(&answer).to_owned())
 }
 
-fn python(registry: &Registry, name: &str, options: &[&str], script: &str) {
+pub(crate) fn python(registry: &Registry, name: &str, options: &[&str], script: &str) {
     let words = [
         &["run", "-d", "--name", name],
         options,
@@ -72,7 +72,7 @@ fn free_ports(count: u16) -> u16 {
         .expect("some ports in a row are free")
 }
 
-fn refused(outcome: &Outcome, reason: &str) {
+pub(crate) fn refused(outcome: &Outcome, reason: &str) {
     assert_eq!(outcome.status.code(), Some(125), "{}", outcome.stderr);
     assert!(outcome.stderr.contains(reason), "{}", outcome.stderr);
 }

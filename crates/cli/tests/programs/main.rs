@@ -20,6 +20,7 @@ mod python;
 mod redis;
 mod rewrite;
 mod shell;
+mod snapshots;
 mod sqlite;
 mod terminal;
 mod volumes;

@@ -4,6 +4,7 @@ use super::Image;
 use super::state::State;
 use crate::clock::Clock;
 use crate::end::StartError;
+use crate::files::Files;
 use crate::machine::{Machine, Threads};
 use crate::monitor::Monitor;
 use crate::vcpu::Entry;
@@ -31,6 +32,18 @@ impl Machine {
         monitor.clock.publish(&monitor.region);
         let standing = make_vcpus(&monitor, &threads, state)?;
         Machine::ready(monitor, threads, standing)
+    }
+}
+
+impl Image {
+    /// Whether all host files that the machine uses are there and the same: what [`Machine::from_image`] will find.
+    ///
+    /// # Errors
+    /// Says which is not.
+    pub fn check_files(&self) -> Result<(), StartError> {
+        let files = Files::new(&self.state.config.roots)?;
+        files.thaw(&self.state.files).map_err(file_error)?;
+        Ok(())
     }
 }
 

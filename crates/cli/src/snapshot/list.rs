@@ -1,0 +1,147 @@
+//! `cormus snapshots` and `cormus history`.
+
+use super::{COMMAND, MACHINE, store};
+use crate::args::{HistoryArgs, SnapshotsArgs};
+use crate::failure::{self, Failure};
+use crate::ps::{rough, table};
+use crate::registry::{Instance, Registry};
+use anyhow::{Result, ensure};
+use cormus_store::{Info, OpenError, SnapshotName, Store, history as tree};
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Prints what is in the store, or removes some of it.
+pub(crate) fn list(args: &SnapshotsArgs) -> Result<ExitCode, Failure> {
+    let store = store()?;
+    if !args.remove.is_empty() {
+        return remove(&store, &args.remove);
+    }
+    let mut out = std::io::stdout().lock();
+    if args.quiet {
+        for name in store.names()? {
+            writeln!(out, "{name}")?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (whole, damaged) = read(&store)?;
+    let titles = ["SNAPSHOT", "MACHINE", "TAKEN", "ADDED", "MEMORY", "COMMAND"];
+    let mut rows = vec![titles.map(str::to_owned)];
+    rows.extend(whole.iter().map(|info| {
+        [
+            info.name.to_string(),
+            label(info, MACHINE),
+            taken(info),
+            size(info.written_bytes),
+            size(info.memory_bytes),
+            label(info, COMMAND),
+        ]
+    }));
+    write!(out, "{}", table(&rows))?;
+    failure::each(damaged, |error| Err(error.into()))
+}
+
+/// Removes each; one that cannot be removed does not keep the others from it.
+fn remove(store: &Store, names: &[String]) -> Result<ExitCode, Failure> {
+    let removed = failure::each(names, |name| Ok(store.remove(&SnapshotName::new(name)?)?));
+    store.collect_garbage()?;
+    removed
+}
+
+fn read(store: &Store) -> Result<(Vec<Info>, Vec<OpenError>)> {
+    let (mut whole, mut damaged) = (Vec::new(), Vec::new());
+    for listed in store.list()? {
+        match listed {
+            Ok(info) => whole.push(info),
+            Err(error) => damaged.push(error),
+        }
+    }
+    Ok((whole, damaged))
+}
+
+/// Prints the trees in which a machine's snapshots are.
+pub(crate) fn history(args: &HistoryArgs) -> Result<ExitCode, Failure> {
+    let instances = Registry::open()?.list()?;
+    let instances: Vec<_> = instances
+        .iter()
+        .filter(|instance| instance.is_running())
+        .collect();
+    let line = instances
+        .iter()
+        .find(|instance| instance.name == args.name)
+        .and_then(|instance| instance.line());
+    let (whole, damaged) = read(&store()?)?;
+    let is_of = |info: &Info| label(info, MACHINE) == args.name.as_str() || Some(info.id) == line;
+    let titles = ["SNAPSHOT", "TAKEN", "ADDED", "CONTINUED BY"];
+    let mut rows = vec![titles.map(str::to_owned)];
+    let nodes = tree(&whole);
+    for root in nodes.chunk_by(|_, next| next.depth > 0) {
+        if root.iter().any(|node| is_of(&whole[node.index])) {
+            let shown = root.iter().map(|node| (&whole[node.index], node.depth));
+            rows.extend(shown.map(|(info, depth)| row(info, depth, &instances)));
+        }
+    }
+    ensure_any(rows.len() > 1, args)?;
+    write!(std::io::stdout(), "{}", table(&rows))?;
+    failure::each(damaged, |error| Err(error.into()))
+}
+
+fn ensure_any(any: bool, args: &HistoryArgs) -> Result<()> {
+    let name = args.name.as_str();
+    ensure!(
+        any,
+        "there are no snapshots of {name}; `cormus snapshot {name}` takes one"
+    );
+    Ok(())
+}
+
+fn row(info: &Info, depth: usize, instances: &[&Instance]) -> [String; 4] {
+    let continued: Vec<&str> = instances
+        .iter()
+        .filter(|instance| instance.line() == Some(info.id))
+        .map(|instance| instance.name.as_str())
+        .collect();
+    [
+        format!("{}{}", "  ".repeat(depth), info.name),
+        taken(info),
+        size(info.written_bytes),
+        continued.join(" "),
+    ]
+}
+
+fn taken(info: &Info) -> String {
+    let taken = UNIX_EPOCH + Duration::from_nanos(info.metadata.created_ns);
+    let age = SystemTime::now().duration_since(taken);
+    // The clock may have been set back since.
+    format!("{} ago", rough(age.unwrap_or_default()))
+}
+
+/// What a snapshot says of itself; an imported one may say anything.
+fn label(info: &Info, name: &str) -> String {
+    let labels = &info.metadata.description.labels;
+    let text = labels.get(name).map_or("-", String::as_str);
+    text.replace(|c: char| c.is_control(), "?")
+}
+
+/// Bytes in a unit that people read.
+pub(super) fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        let check = |bytes, expect| assert_eq!(size(bytes), expect);
+        check(0, "0.0 kB");
+        check(4096, "4.1 kB");
+        check(10_500_000, "10.5 MB");
+        check(3_000_000_000, "3.0 GB");
+    }
+}
