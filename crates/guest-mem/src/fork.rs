@@ -6,13 +6,13 @@
 //! backs memory as it is touched, free 2 MB blocks are mostly of that kind.
 #![allow(unsafe_code, reason = "copies between windows by address")]
 
+use crate::own::MEMORY;
 use crate::pagemap;
 use crate::place::Placer;
 use crate::sys;
 use cormus_linux_abi::{Errno, SysResult};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
 
 /// Bytes from which on it pays to tell the kernel of a range where pages will be put.
 const PLACED_LEN_MIN: u64 = 64 * sys::PAGE;
@@ -74,15 +74,5 @@ pub(crate) fn read_by_force(from: u64, bytes: &mut [u8]) -> SysResult<()> {
 
 /// This process's memory as a file, which rights of mappings do not bind.
 fn memory() -> SysResult<&'static File> {
-    static MEMORY: OnceLock<Option<File>> = OnceLock::new();
-    MEMORY
-        .get_or_init(|| {
-            File::options()
-                .read(true)
-                .write(true)
-                .open("/proc/self/mem")
-                .ok()
-        })
-        .as_ref()
-        .ok_or(Errno::ENOSYS)
+    MEMORY.get().ok_or(Errno::ENOSYS)
 }

@@ -15,6 +15,7 @@ mod fork;
 mod frozen;
 mod mapping;
 mod memory;
+mod own;
 mod pagemap;
 mod patch;
 mod physical;

@@ -2,12 +2,12 @@
 //! where the kernel (before 6.7) lacks that.
 #![allow(unsafe_code, reason = "an ioctl with addresses in its argument")]
 
+use crate::own::OwnFile;
 use crate::sys;
 use cormus_linux_abi::{Errno, SysResult};
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
 
 /// A run of pages: host addresses of its start and end.
 pub(crate) type Run = (u64, u64);
@@ -52,10 +52,8 @@ struct PageRegion {
 const BATCH: usize = 512;
 
 fn page_map() -> SysResult<&'static File> {
-    static FILE: OnceLock<Option<File>> = OnceLock::new();
-    FILE.get_or_init(|| File::open("/proc/self/pagemap").ok())
-        .as_ref()
-        .ok_or(Errno::ENOSYS)
+    static FILE: OwnFile = OwnFile::new(|| File::open("/proc/self/pagemap").ok());
+    FILE.get().ok_or(Errno::ENOSYS)
 }
 
 /// Calls `each` with every run of pages in a range that are private to it: written by its process, in

@@ -4,24 +4,16 @@
 //! to it whatever its protection, without a moment in which the program could write there too. The copy invalidates
 //! what the guest has cached of the page.
 
+use crate::own::MEMORY;
 use cormus_linux_abi::{Errno, SysResult};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
 
 /// Bytes that a processor reads at once: a change inside is seen whole or not at all.
 const LINE: u64 = 64;
 
 fn memory() -> SysResult<&'static File> {
-    static MEMORY: OnceLock<Option<File>> = OnceLock::new();
-    let opened = MEMORY.get_or_init(|| {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/proc/self/mem")
-            .ok()
-    });
-    opened.as_ref().ok_or(Errno::EACCES)
+    MEMORY.get().ok_or(Errno::EACCES)
 }
 
 fn errno(error: &std::io::Error) -> Errno {

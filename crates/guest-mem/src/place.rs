@@ -4,8 +4,9 @@
 //! meanwhile, which a sane guest's does not, would get an access error.
 #![allow(unsafe_code, reason = "ioctls with addresses in their arguments")]
 
+use crate::own::OwnFile;
+use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::OnceLock;
 
 /// What every user may ask for: faults of the kernel's own accesses are not handled.
 const USER_MODE_ONLY: i32 = 1;
@@ -27,11 +28,11 @@ pub(crate) struct Placer {
 }
 
 fn descriptor() -> Option<RawFd> {
-    static FD: OnceLock<Option<OwnedFd>> = OnceLock::new();
-    FD.get_or_init(open).as_ref().map(AsRawFd::as_raw_fd)
+    static FD: OwnFile = OwnFile::new(open);
+    FD.get().map(AsRawFd::as_raw_fd)
 }
 
-fn open() -> Option<OwnedFd> {
+fn open() -> Option<File> {
     let flags = libc::O_CLOEXEC | libc::O_NONBLOCK | USER_MODE_ONLY;
     // SAFETY: takes flags only.
     let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) };
@@ -39,7 +40,7 @@ fn open() -> Option<OwnedFd> {
     // SAFETY: a new descriptor that nothing else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     let mut argument = [API, 0, 0];
-    ioctl(fd.as_raw_fd(), UFFDIO_API, &mut argument).then_some(fd)
+    ioctl(fd.as_raw_fd(), UFFDIO_API, &mut argument).then(|| File::from(fd))
 }
 
 fn ioctl<const N: usize>(fd: RawFd, request: libc::c_ulong, argument: &mut [u64; N]) -> bool {

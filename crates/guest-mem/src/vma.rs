@@ -3,11 +3,11 @@
 //! PROCMAP_QUERY answers for one address in a microsecond; kernels before 6.11 lack it, and the list is read as text there.
 #![allow(unsafe_code, reason = "an ioctl with addresses in its argument")]
 
+use crate::own::OwnFile;
 use crate::sys;
 use cormus_linux_abi::{Errno, SysResult};
 use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::OnceLock;
 
 /// `_IOWR('f', 17, struct procmap_query)`.
 const PROCMAP_QUERY: libc::c_ulong = 0xc068_6611;
@@ -129,11 +129,8 @@ pub(crate) fn in_range(start: u64, end: u64, named: bool) -> SysResult<Vec<Vma>>
 }
 
 fn query(address: u64, named: bool) -> SysResult<Vma> {
-    static MAPS: OnceLock<Option<File>> = OnceLock::new();
-    let maps = MAPS
-        .get_or_init(|| File::open("/proc/self/maps").ok())
-        .as_ref()
-        .ok_or(Errno::ENOSYS)?;
+    static MAPS: OwnFile = OwnFile::new(|| File::open("/proc/self/maps").ok());
+    let maps = MAPS.get().ok_or(Errno::ENOSYS)?;
     let mut name = vec![0_u8; if named { NAME_LEN_MAX } else { 0 }];
     let mut query = Query {
         size: size_of::<Query>() as u64,
