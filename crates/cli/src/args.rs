@@ -289,7 +289,12 @@ pub(crate) struct FlashArgs {
 
     /// Clones kept ready
     #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u16).range(0..=512))]
-    pub(crate) ready: u16,
+    pub(crate) pool: u16,
+
+    /// Connections that one process serves, one after the other; nothing of one machine is left in the next. With 1 each has a
+    /// process of its own too
+    #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) reuse: u32,
 
     /// Seconds after which a clone is ended with its connection
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]

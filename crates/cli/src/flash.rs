@@ -36,6 +36,7 @@ pub(crate) fn serve(
         clones_max: flash.clones_max,
         waiting_max: flash.clones_max.saturating_mul(WAITING_PER_CLONE),
         lifetime: flash.lifetime,
+        uses_max: flash.uses_max,
     };
     let Err(error) = Pool::new(image, port, limits).serve(&listeners);
     Err(anyhow::Error::from(error).into())

@@ -48,6 +48,7 @@ pub(crate) struct Flash {
     pub(crate) ready: usize,
     pub(crate) clones_max: usize,
     pub(crate) lifetime: Duration,
+    pub(crate) uses_max: u32,
 }
 
 /// What is to be told about the run beside the program's own output.
@@ -143,7 +144,8 @@ impl MachineSpec {
 
 fn flash(args: &FlashArgs) -> Option<Flash> {
     args.per_connection.then(|| Flash {
-        ready: args.ready.into(),
+        ready: args.pool.into(),
+        uses_max: args.reuse,
         clones_max: args.clones.into(),
         lifetime: Duration::from_secs(args.connection_seconds.into()),
     })

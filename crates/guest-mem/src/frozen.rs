@@ -228,6 +228,11 @@ impl Frozen {
     pub(crate) fn copy_to(&self, to: BorrowedFd<'_>, end: u64) -> SysResult<()> {
         copy_data(self.fd(), to, end)
     }
+
+    /// Copies the range `start .. end`, of which all is there, to the same offsets of another file.
+    pub(crate) fn copy_part_to(&self, to: BorrowedFd<'_>, start: u64, end: u64) -> SysResult<()> {
+        copy_range(self.fd(), to, start, end)
+    }
 }
 
 /// Goes through what is no hole.
@@ -266,14 +271,18 @@ fn host(error: std::io::Error) -> Errno {
 fn copy_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>, end: u64) -> SysResult<()> {
     let mut place = 0;
     while let Some((start, stop)) = sys::next_data(from, place, end)? {
-        let mut at = start;
-        while at < stop {
-            match sys::copy_file(from.as_raw_fd(), to.as_raw_fd(), at, stop - at)? {
-                0 => return Err(Errno::EIO),
-                copied => at += copied,
-            }
-        }
+        copy_range(from, to, start, stop)?;
         place = stop;
+    }
+    Ok(())
+}
+
+fn copy_range(from: BorrowedFd<'_>, to: BorrowedFd<'_>, mut at: u64, end: u64) -> SysResult<()> {
+    while at < end {
+        match sys::copy_file(from.as_raw_fd(), to.as_raw_fd(), at, end - at)? {
+            0 => return Err(Errno::EIO),
+            copied => at += copied,
+        }
     }
     Ok(())
 }

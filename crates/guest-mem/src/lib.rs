@@ -36,4 +36,4 @@ pub use physical::{MemorySlots, NoSlots, Physical};
 pub use region::{AreaRef, Region};
 pub use sys::barrier;
 pub use tables::{ExceptionFrame, Root, Tables};
-pub use window::{WINDOW_COUNT_MAX, Window, Windows};
+pub use window::{Pristine, WINDOW_COUNT_MAX, Window, Windows};

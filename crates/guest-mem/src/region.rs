@@ -25,6 +25,9 @@ const GROWTH: u64 = 2 << 20;
 /// What every personality uses of its heap at once.
 const FIRST_USED: u64 = 96 << 10;
 
+/// Bytes up to which pages are emptied where they are.
+const EMPTIED_IN_PLACE_MAX: u64 = 64 << 10;
+
 /// Chunks that are there from the beginning: what the monitor shares with the personality, and the heap's first.
 pub(crate) const FIRST_CHUNKS: u64 = 2;
 
@@ -37,7 +40,8 @@ pub struct Region {
     read_only_end: AtomicU64,
     /// End of the heap, as an offset.
     end: AtomicU64,
-    growing: Mutex<()>,
+    /// End of the chunks that the guest has been shown, as an offset; it never falls.
+    shown: Mutex<u64>,
 }
 
 impl Region {
@@ -58,7 +62,7 @@ impl Region {
             host,
             read_only_end: AtomicU64::new(0),
             end: AtomicU64::new(HEAP_OFFSET),
-            growing: Mutex::new(()),
+            shown: Mutex::new(FIRST_CHUNKS * CHUNK_SIZE),
         };
         // SAFETY: the caller gives the place.
         unsafe {
@@ -104,21 +108,19 @@ impl Region {
         if len == 0 || !len.is_multiple_of(GROWTH) {
             return Err(Errno::EINVAL);
         }
-        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let start = self.end();
         let end = start.checked_add(len).ok_or(Errno::ENOMEM)?;
         if end > end_max.min(REGION_SIZE_MAX) {
             return Err(Errno::ENOMEM);
         }
-        let first = FIRST_CHUNKS * CHUNK_SIZE;
-        let mut chunk = start.next_multiple_of(CHUNK_SIZE).max(first);
-        while chunk < end {
-            if let Err(error) = self.add_chunk(physical, tables, chunk) {
+        while *shown < end {
+            if let Err(error) = self.add_chunk(physical, tables, *shown) {
                 // What was added stays usable: the heap ends there now.
-                self.end.store(chunk.max(start), Ordering::Release);
+                self.end.store((*shown).max(start), Ordering::Release);
                 return Err(error);
             }
-            chunk += CHUNK_SIZE;
+            *shown += CHUNK_SIZE;
         }
         self.end.store(end, Ordering::Release);
         if start == HEAP_OFFSET {
@@ -161,6 +163,45 @@ impl Region {
         frozen.copy_to(self.fd(), end)
     }
 
+    /// Makes the region what [`Region::thaw`] made it, after a machine has used it. No vCPU runs, and nobody else uses it.
+    ///
+    /// # Errors
+    /// The host's; the region is of no more use then.
+    pub fn renew(&self, frozen: &Frozen, end: u64) -> SysResult<()> {
+        let first = extents(frozen.fd(), end)?;
+        for (start, stop) in without(&extents(self.fd(), REGION_SIZE_MAX)?, &first) {
+            self.empty(start, stop - start)?;
+        }
+        let read_only_end = self.read_only_end.load(Ordering::Relaxed);
+        for (start, stop) in first {
+            // What this mapping does not let be written lies in the file all the same.
+            let written = start.max(read_only_end).min(stop);
+            frozen.copy_part_to(self.fd(), start, written)?;
+            if written < stop {
+                // SAFETY: the range is part of the region, in which no reference lies.
+                unsafe {
+                    sys::read_onto(frozen.fd(), written, self.host + written, stop - written)
+                }?;
+            }
+        }
+        self.end.store(end, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes pages read as zero, whatever their mapping permits: few keep their place, many are given back to the host.
+    fn empty(&self, offset: u64, len: u64) -> SysResult<()> {
+        if len > EMPTIED_IN_PLACE_MAX {
+            return self.punch(offset, len);
+        }
+        let zeroes = vec![0_u8; len as usize];
+        let mut done = 0;
+        while done < len {
+            let from = zeroes.as_ptr() as u64 + done;
+            done += sys::write_from(self.fd.as_raw_fd(), offset + done, from, len - done)?;
+        }
+        Ok(())
+    }
+
     /// Gives pages of the heap back to the host; they read as zero afterwards.
     ///
     /// # Errors
@@ -172,8 +213,12 @@ impl Region {
         if !whole || offset < HEAP_OFFSET || end > self.end() {
             return Err(Errno::EINVAL);
         }
+        self.punch(offset, len)
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> SysResult<()> {
         let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-        // SAFETY: frees pages of our own file; the guest asked for it.
+        // SAFETY: frees pages of our own file, which nobody needs.
         let result = unsafe {
             libc::fallocate(
                 self.fd.as_raw_fd(),
@@ -355,6 +400,35 @@ impl Drop for Region {
         // SAFETY: no reference outlives `self`, and the machine that saw the memory runs no more.
         unsafe { sys::munmap(self.host, REGION_SIZE_MAX) };
     }
+}
+
+/// What of `0 .. end` of a file is no hole.
+fn extents(file: BorrowedFd<'_>, end: u64) -> SysResult<Vec<(u64, u64)>> {
+    let mut found = Vec::new();
+    let mut place = 0;
+    while let Some((start, stop)) = sys::next_data(file, place, end)? {
+        found.push((start, stop));
+        place = stop;
+    }
+    Ok(found)
+}
+
+/// The parts of ascending ranges that none of `others`, which are too, covers.
+fn without(ranges: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut found = Vec::new();
+    for &(mut start, stop) in ranges {
+        let first = others.partition_point(|other| other.1 <= start);
+        for other in others[first..].iter().take_while(|other| other.0 < stop) {
+            if start < other.0 {
+                found.push((start, other.0));
+            }
+            start = other.1;
+        }
+        if start < stop {
+            found.push((start, stop));
+        }
+    }
+    found
 }
 
 /// Whether a range before the heap touches a vCPU area's guard page.

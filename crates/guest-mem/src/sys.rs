@@ -5,7 +5,7 @@
 )]
 
 use cormus_linux_abi::{Errno, SysResult};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 /// A private, inaccessible place that costs nothing.
 pub(crate) const RESERVED: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -237,6 +237,30 @@ pub(crate) fn write_from(fd: RawFd, offset: u64, from: u64, len: u64) -> SysResu
     // SAFETY: the kernel reads the range and reports what it cannot; no reference is made of it.
     let written = unsafe { libc::pwrite(fd, from as *const _, len as usize, offset.cast_signed()) };
     check(written as i64)
+}
+
+/// Reads from a file to memory of this process.
+///
+/// # Safety
+/// Nothing in Rust refers to the memory, or the caller borrows it exclusively.
+pub(crate) unsafe fn read_onto(
+    file: impl AsFd,
+    mut offset: u64,
+    mut to: u64,
+    len: u64,
+) -> SysResult<()> {
+    let end = to + len;
+    while to < end {
+        let (fd, left) = (file.as_fd().as_raw_fd(), (end - to) as usize);
+        // SAFETY: the caller vouches for the memory; the kernel reports what it cannot write.
+        match check(unsafe { libc::pread(fd, to as *mut _, left, offset.cast_signed()) } as i64) {
+            Ok(0) => return Err(Errno::EIO),
+            Ok(read) => (offset, to) = (offset + read, to + read),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// The next part of `place .. end` of a file that is no hole.

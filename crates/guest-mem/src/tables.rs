@@ -172,6 +172,10 @@ impl Tables {
         root: Root,
     ) -> cormus_kvm::VcpuSetup {
         let tss = vcpu_page(index);
+        // What another machine's exceptions have left on the stack.
+        for offset in (0..PAGE).step_by(8) {
+            self.write(tss + offset, 0);
+        }
         // The stack's top, at byte 4 of the segment.
         let stack = SYSTEM_BASE + tss + PAGE - 16;
         self.write(tss, stack << 32);

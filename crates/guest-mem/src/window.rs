@@ -10,6 +10,7 @@
 //! mapping leaves for an instant is never taken by a mapping of the monitor's own.
 #![allow(unsafe_code, reason = "mappings are made by address")]
 
+mod renew;
 mod rest;
 
 use crate::fork;
@@ -23,6 +24,7 @@ use crate::vma::FileId;
 use cormus_hypercall::layout::{CHUNK_SIZE, WINDOW_SIZE};
 use cormus_hypercall::map::advice;
 use cormus_linux_abi::{Errno, SysResult};
+pub use renew::Pristine;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -42,7 +44,7 @@ const CHUNK_COUNT: u64 = WINDOW_SIZE / CHUNK_SIZE;
 const EAGER: u64 = 4 * CHUNK_SIZE;
 
 /// A set of a window's chunks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ChunkSet(Box<[u64; (CHUNK_COUNT / 64) as usize]>);
 
 impl ChunkSet {
@@ -75,6 +77,8 @@ pub struct Window {
     live: AtomicBool,
     /// vCPUs that run in it.
     users: AtomicU32,
+    /// Whether advice was passed on that outlives the call.
+    advised: AtomicBool,
     chunks: Mutex<Chunks>,
     shared: Arc<Shared>,
 }
@@ -257,6 +261,7 @@ impl Window {
             root,
             live: AtomicBool::new(true),
             users: AtomicU32::new(0),
+            advised: AtomicBool::new(false),
             chunks: Mutex::new(Chunks {
                 present: ChunkSet::new(),
                 wanted: ChunkSet::new(),
@@ -438,6 +443,9 @@ impl Window {
         };
         if what == libc::MADV_DONTNEED {
             self.forget_frozen(host, len)?;
+        }
+        if matches!(what, libc::MADV_HUGEPAGE | libc::MADV_NOHUGEPAGE) {
+            self.advised.store(true, Ordering::Release);
         }
         // SAFETY: the range lies in the window, which is guest memory.
         unsafe { sys::madvise(host, len, what) }

@@ -95,14 +95,13 @@ impl VcpuSetup {
         xcrs.xcrs[0].value = host_xcr0() & XCR0_WANTED;
         fd.set_xcrs(&xcrs)
             .map_err(|error| Error::new("enable a processor's vector registers", error))?;
-        let mut sregs = fd
+        let fresh = fd
             .get_sregs()
             .map_err(|error| Error::new("read a processor's registers", error))?;
-        self.fill(&mut sregs);
-        Ok(Vcpu::new(fd, &sregs))
+        Ok(Vcpu::new(fd, fresh, self))
     }
 
-    fn fill(&self, sregs: &mut kvm_sregs) {
+    pub(crate) fn fill(&self, sregs: &mut kvm_sregs) {
         sregs.cr0 = CR0;
         sregs.cr3 = self.page_table;
         sregs.cr4 = CR4;

@@ -2,10 +2,10 @@
 #![allow(unsafe_code, reason = "the run page is a union shared with the kernel")]
 
 use crate::interrupt;
-use crate::setup::enter_user_mode;
+use crate::setup::{VcpuSetup, enter_user_mode};
 use crate::vm::Error;
 use kvm_bindings::{
-    KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_regs, kvm_run, kvm_sregs, kvm_xsave,
+    KVM_SYNC_X86_REGS, KVM_SYNC_X86_SREGS, kvm_regs, kvm_run, kvm_sregs, kvm_vcpu_events, kvm_xsave,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use serde::{Deserialize, Serialize};
@@ -53,19 +53,56 @@ pub struct Processor {
 #[derive(Debug)]
 pub struct Vcpu {
     fd: VcpuFd,
+    /// As it was made, before it was set up.
+    fresh: kvm_sregs,
 }
 
 impl Vcpu {
-    pub(crate) fn new(mut fd: VcpuFd, sregs: &kvm_sregs) -> Vcpu {
+    /// A vCPU that was just made, with its registers as they then are.
+    pub(crate) fn new(mut fd: VcpuFd, fresh: kvm_sregs, setup: &VcpuSetup) -> Vcpu {
         let run = fd.get_kvm_run();
         run.kvm_valid_regs = u64::from(KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS);
-        let mut vcpu = Vcpu { fd };
-        *vcpu.sregs() = *sregs;
-        *vcpu.registers_mut() = kvm_regs {
+        let mut vcpu = Vcpu { fd, fresh };
+        vcpu.set_up(setup);
+        vcpu
+    }
+
+    fn set_up(&mut self, setup: &VcpuSetup) {
+        let mut sregs = self.fresh;
+        setup.fill(&mut sregs);
+        *self.sregs() = sregs;
+        *self.registers_mut() = kvm_regs {
             rflags: 0x202,
             ..Default::default()
         };
-        vcpu
+    }
+
+    /// Is as it was when it was made, for another machine's use; nothing is left in it of what ran. Model-specific registers are
+    /// as they were set up in any case, since no machine has code that could change them.
+    ///
+    /// # Errors
+    /// KVM's own; the vCPU is of no more use then.
+    pub fn renew(&mut self, setup: &VcpuSetup) -> Result<(), Error> {
+        // What the last stop left to be done before the guest goes on is done for the old one.
+        self.fd.set_kvm_immediate_exit(1);
+        let run = self.fd.run().map(|_| ());
+        self.fd.set_kvm_immediate_exit(0);
+        if !matches!(&run, Err(error) if error.errno() == libc::EINTR) {
+            return Err(Error::refused("use a virtual processor again"));
+        }
+        // No exception that was about to be raised.
+        self.fd
+            .set_vcpu_events(&kvm_vcpu_events::default())
+            .map_err(|error| Error::new("use a virtual processor again", error))?;
+        self.set_vector_registers(&first_vector_registers())?;
+        self.set_up(setup);
+        Ok(())
+    }
+
+    fn set_vector_registers(&mut self, xsave: &kvm_xsave) -> Result<(), Error> {
+        // SAFETY: machines enable no vector state beyond the structure's size.
+        unsafe { self.fd.set_xsave(xsave) }
+            .map_err(|error| Error::new("set a processor's vector registers", error))
     }
 
     /// Lets [`interrupt::interrupt`] on the calling thread stop this vCPU.
@@ -149,9 +186,7 @@ impl Vcpu {
         let mut xsave = kvm_xsave::default();
         let len = processor.extended.len().min(xsave.region.len());
         xsave.region[..len].copy_from_slice(&processor.extended[..len]);
-        // SAFETY: machines enable no vector state beyond the structure's size.
-        unsafe { self.fd.set_xsave(&xsave) }
-            .map_err(|error| Error::new("set a processor's vector registers", error))?;
+        self.set_vector_registers(&xsave)?;
         let r = self.registers_mut();
         [
             r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rsp, r.rbp, r.r8, r.r9, r.r10, r.r11,
@@ -190,6 +225,17 @@ impl Vcpu {
         let sregs = self.sregs();
         (sregs.fs.base, sregs.gs.base) = (fs, gs);
     }
+}
+
+/// Vector state after a reset: the control words of x87 and SSE, and everything else at rest.
+fn first_vector_registers() -> kvm_xsave {
+    const X87_AND_SSE: u32 = 3;
+    let mut xsave = kvm_xsave::default();
+    xsave.region[0] = 0x37f;
+    xsave.region[6] = 0x1f80;
+    // The first word behind the legacy area says which parts are not at rest.
+    xsave.region[128] = X87_AND_SSE;
+    xsave
 }
 
 fn plain(exit: &VcpuExit<'_>) -> Exit {

@@ -34,6 +34,14 @@ impl Error {
         }
     }
 
+    /// KVM did something else than it was asked for.
+    pub(crate) fn refused(action: &'static str) -> Error {
+        Error {
+            action,
+            source: std::io::Error::from_raw_os_error(libc::EBUSY),
+        }
+    }
+
     /// The error number that KVM gave.
     #[must_use]
     pub fn errno(&self) -> i32 {

@@ -92,6 +92,12 @@ impl Clock {
         Clock::with_offset(tsc_khz, 0, 0)
     }
 
+    /// The counter's rate, for the clock of another machine.
+    pub(crate) fn tsc_khz(&self) -> u32 {
+        // It was made from one.
+        u32::try_from(self.tsc_khz).unwrap_or(u32::MAX)
+    }
+
     /// The clock of the machine that follows one at rest.
     pub(crate) fn continued(tsc_khz: u32, image: &FrozenClock) -> Clock {
         let ahead = image.monotonic_ns.wrapping_sub(monotonic_ns());

@@ -10,7 +10,7 @@ use crate::files::Files;
 use crate::monitor::{MakeThread, Monitor, Parts};
 use crate::quota::Quota;
 use crate::streams::Streams;
-use cormus_guest_mem::{Memory, NoSlots, Region};
+use cormus_guest_mem::{Memory, NoSlots, Region, Windows};
 use cormus_linux_abi::{Errno, SysResult};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -75,7 +75,9 @@ impl Harness {
         let threads = Arc::new(NoThreads::default());
         let files = Files::new(&config.roots)?;
         let changes = Arc::clone(&files.changes);
+        let windows = Windows::new(Arc::clone(&physical), Arc::clone(&tables));
         let monitor = Monitor::new(Parts {
+            windows,
             physical,
             tables,
             region,

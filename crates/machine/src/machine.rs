@@ -9,20 +9,21 @@ use crate::end::{End, StartError};
 use crate::files::Files;
 use crate::monitor::{MakeThread, Monitor, Parts};
 use crate::quota::Quota;
+use crate::shell::Shell;
 use crate::signals;
 use crate::start;
 use crate::stats::Stats;
 use crate::streams::Streams;
 use crate::vcpu::{Entry, Runner};
-use cormus_guest_mem::{Memory, MemorySlots};
+use cormus_guest_mem::Pristine;
 use cormus_hypercall::layout::area_address;
-use cormus_kvm::{Kvm, Vcpu, Vm, interrupt};
+use cormus_kvm::{Vcpu, Vm, interrupt};
 use cormus_linux_abi::{Errno, SysResult};
 use rustix::fs::Mode;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 /// Stack of a vCPU's thread: the run loop, a page of randomness, a batch of page runs.
@@ -37,6 +38,8 @@ pub struct Machine {
     terminal: bool,
     /// Where gdb is expected.
     listener: Option<UnixListener>,
+    /// What is needed to use its shell again.
+    pub(crate) pristine: Option<Pristine>,
 }
 
 impl std::fmt::Debug for Machine {
@@ -49,6 +52,8 @@ impl std::fmt::Debug for Machine {
 pub(crate) struct Threads {
     vm: Arc<Vm>,
     handles: Mutex<Vec<JoinHandle<()>>>,
+    /// Processors that nobody runs: those of the machine that had the shell before, and in the end all.
+    spare: Mutex<Vec<(u32, Vcpu)>>,
 }
 
 impl Machine {
@@ -57,53 +62,46 @@ impl Machine {
     /// # Errors
     /// Says what of the host is missing, or what of the configuration cannot be had.
     pub fn new(config: &Config) -> Result<Machine, StartError> {
-        let (monitor, threads) = Machine::assemble(config, Clock::new)?;
+        let blob = Blob::built_in();
+        let shell = Shell::new(config, &blob)?;
+        let (monitor, threads) = Machine::assemble(config, blob, Clock::new, shell)?;
         start::write(config, &monitor.files, &monitor.streams, &monitor.region)?;
         monitor.clock.publish(&monitor.region);
         let first = first_vcpu(&monitor, &threads)?;
         Machine::ready(monitor, threads, vec![(0, first, Entry::Boot)])
     }
 
-    /// Puts the parts together that every machine has; nothing is mapped in it but the blob.
+    /// Puts the parts together that every machine has.
     pub(crate) fn assemble(
         config: &Config,
+        blob: Blob,
         clock: impl Fn(u32) -> Clock,
+        shell: Shell,
     ) -> Result<(Arc<Monitor>, Arc<Threads>), StartError> {
-        let blob = Blob::built_in();
         // The personality applies the programs' own masks.
         rustix::process::umask(Mode::empty());
         interrupt::install();
         let files = Files::new(&config.roots)?;
         let edges = Edges::new(config, Arc::clone(&files.changes))?;
         let trace = open_trace(config.trace.as_ref())?;
-        let vm = Arc::new(Kvm::open()?.create_vm()?);
-        let tsc_khz = vm.tsc_khz()?;
-        let slots: Arc<dyn MemorySlots> = Arc::clone(&vm) as Arc<dyn MemorySlots>;
-        let Memory {
-            physical,
-            tables,
-            region,
-        } = Memory::new(slots).map_err(StartError::Memory)?;
         let debugger = match config.debug_socket {
             Some(_) => Some(Arc::new(Debugger::new().map_err(thread_error)?)),
             None => None,
         };
-        // A rewritten program has a page of the blob mapped in its window, out of the region's own file, and a debugger
-        // changes the code.
-        blob.load(&region, !config.rewrite && debugger.is_none())
-            .map_err(StartError::Memory)?;
         let threads = Arc::new(Threads {
-            vm,
+            vm: shell.vm,
             handles: Mutex::default(),
+            spare: Mutex::new(shell.vcpus),
         });
         let monitor = Arc::new(Monitor::new(Parts {
-            physical,
-            tables,
-            region,
+            physical: shell.physical,
+            tables: shell.tables,
+            region: shell.region,
+            windows: shell.windows,
             blob,
             files,
             streams: Streams::new(config.stdin, config.terminal),
-            clock: clock(tsc_khz),
+            clock: clock(shell.tsc_khz),
             edges,
             config: config.clone(),
             trace,
@@ -139,6 +137,7 @@ impl Machine {
             standing,
             terminal,
             listener,
+            pristine: None,
         })
     }
 
@@ -168,7 +167,7 @@ impl Machine {
         };
         assert!(first.is_some(), "a machine runs once");
         if let Some((vcpu, entry)) = first {
-            Runner::new(Arc::clone(&self.monitor), 0, vcpu).serve(entry);
+            self.threads.run(&self.monitor, (0, vcpu), entry);
         }
         let ended = self.monitor.ended();
         let end =
@@ -244,6 +243,44 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// Notes what is needed to use the machine's shell again; it continues an image and does not run yet.
+    ///
+    /// # Errors
+    /// When the host's list of mappings cannot be read.
+    pub fn remember(&mut self) -> Result<(), StartError> {
+        let pristine = self.monitor.windows.remember();
+        self.pristine = Some(pristine.map_err(StartError::Memory)?);
+        Ok(())
+    }
+
+    /// The shell of a machine that has ended, for another machine of the same image; `None` if it was not remembered, or has failed.
+    #[must_use]
+    pub fn into_shell(mut self) -> Option<Shell> {
+        let pristine = self.pristine.take()?;
+        if matches!(self.monitor.ended(), None | Some(End::Failed(_))) {
+            return None;
+        }
+        let (monitor, threads) = (Arc::clone(&self.monitor), Arc::clone(&self.threads));
+        // Ends and joins its threads.
+        drop(self);
+        let monitor = Arc::into_inner(monitor)?;
+        let (physical, tables) = (Arc::clone(&monitor.physical), Arc::clone(&monitor.tables));
+        let (region, windows, tsc_khz) = monitor.into_memory();
+        let threads = Arc::into_inner(threads)?;
+        Some(Shell {
+            vm: threads.vm,
+            tsc_khz,
+            physical,
+            tables,
+            region,
+            windows,
+            vcpus: threads.spare.into_inner().unwrap_or_default(),
+            pristine: Some(pristine),
+        })
+    }
+}
+
 impl Drop for Machine {
     fn drop(&mut self) {
         self.monitor.stop_all();
@@ -286,13 +323,30 @@ impl Threads {
         handles.pop()
     }
 
+    fn spare(&self) -> MutexGuard<'_, Vec<(u32, Vcpu)>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a vCPU on the calling thread until the machine ends.
+    fn run(&self, monitor: &Arc<Monitor>, (index, mut vcpu): (u32, Vcpu), entry: Entry) {
+        Runner::new(Arc::clone(monitor), index, &mut vcpu).serve(entry);
+        self.spare().push((index, vcpu));
+    }
+
     /// Lets a thread of its own run a vCPU.
-    fn spawn(&self, monitor: &Arc<Monitor>, index: u32, vcpu: Vcpu, entry: Entry) -> SysResult<()> {
+    fn spawn(
+        self: &Arc<Self>,
+        monitor: &Arc<Monitor>,
+        index: u32,
+        vcpu: Vcpu,
+        entry: Entry,
+    ) -> SysResult<()> {
         let monitor = Arc::clone(monitor);
+        let threads = Arc::clone(self);
         let handle = std::thread::Builder::new()
             .name(format!("vcpu {index}"))
             .stack_size(THREAD_STACK)
-            .spawn(move || Runner::new(monitor, index, vcpu).serve(entry))
+            .spawn(move || threads.run(&monitor, (index, vcpu), entry))
             .map_err(|_| Errno::EAGAIN)?;
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         handles.push(handle);
@@ -311,7 +365,13 @@ impl Threads {
         let setup = monitor
             .tables
             .vcpu_setup(index, entry, area_address(index), root);
-        Ok(self.vm.create_vcpu(index, &setup)?)
+        let mut spare = self.spare();
+        let old = spare.iter().position(|(of, _)| *of == index);
+        let Some((_, mut vcpu)) = old.map(|place| spare.swap_remove(place)) else {
+            return Ok(self.vm.create_vcpu(index, &setup)?);
+        };
+        vcpu.renew(&setup)?;
+        Ok(vcpu)
     }
 }
 

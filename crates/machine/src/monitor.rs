@@ -69,6 +69,7 @@ pub(crate) struct Parts {
     pub(crate) physical: Arc<Physical>,
     pub(crate) tables: Arc<Tables>,
     pub(crate) region: Region,
+    pub(crate) windows: Windows,
     pub(crate) blob: Blob,
     pub(crate) files: Files,
     pub(crate) streams: Streams,
@@ -85,7 +86,7 @@ pub(crate) struct Parts {
 impl Monitor {
     pub(crate) fn new(parts: Parts) -> Monitor {
         Monitor {
-            windows: Windows::new(Arc::clone(&parts.physical), Arc::clone(&parts.tables)),
+            windows: parts.windows,
             physical: parts.physical,
             tables: parts.tables,
             region: parts.region,
@@ -109,6 +110,12 @@ impl Monitor {
             stopping: AtomicBool::new(false),
             end: Mutex::new(None),
         }
+    }
+
+    /// What of it another monitor can go on with: region, windows, and the rate of the time-stamp counter.
+    pub(crate) fn into_memory(self) -> (Region, Windows, u32) {
+        let tsc_khz = self.clock.tsc_khz();
+        (self.region, self.windows, tsc_khz)
     }
 
     /// Whether the machine has ended and vCPU threads must leave.

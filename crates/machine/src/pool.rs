@@ -2,13 +2,20 @@
 //!
 //! The pool's process holds the image and the listening sockets and has one thread. It keeps some clones ready, each in a
 //! child process that has made its machine and waits for a connection on a socket pair; an accepted connection is handed to one, which
-//! runs, ends with it, and is replaced. A connection costs a wake-up then, and no machine outlives it.
+//! runs and ends with it. Then the process makes the next machine of the image in the shell of the last ([`Shell`](crate::Shell)),
+//! which is much less work than a new one, and is ready again. So a connection costs a wake-up, and no machine outlives it.
 //!
-//! Everything is bounded: clones, connections that wait for one, and the life of a connection. What is too much is refused by
-//! a reset. Children die with the pool.
+//! ```text
+//! making ──► ready ──► serving ──► ready …      each is ended: too many ready for long, served too long,
+//!                                               or ends itself: served often enough, shell of no more use
+//! ```
+//!
+//! Everything is bounded: clones, connections that wait for one, the life of a connection, and how often a process is used. What is
+//! too much is refused by a reset. Children die with the pool.
 
 mod child;
 
+use crate::config::host_cpu_count;
 use crate::image::Image;
 use child::Child;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -19,6 +26,9 @@ use std::time::{Duration, Instant};
 
 /// Clones that may fail to be made one after another before the pool gives up.
 const FAILURES_MAX: u32 = 8;
+
+/// How long more clones than wanted stay ready: another burst finds them.
+const SURPLUS_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// Bounds of a pool.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +41,8 @@ pub struct PoolLimits {
     pub waiting_max: usize,
     /// How long a clone may live with its connection; it is killed then.
     pub lifetime: Duration,
+    /// Most connections that one process serves, one after the other, each with a machine of its own.
+    pub uses_max: u32,
 }
 
 /// Clones of one image, one for each connection.
@@ -39,10 +51,45 @@ pub struct Pool {
     image: Image,
     guest_port: u16,
     limits: PoolLimits,
-    ready: VecDeque<Child>,
-    busy: Vec<(Child, Instant)>,
+    members: Vec<Member>,
     waiting: VecDeque<OwnedFd>,
     failures: u32,
+}
+
+/// A child of the pool.
+#[derive(Debug)]
+struct Member {
+    child: Child,
+    doing: Doing,
+    since: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    /// Its first machine is being made.
+    Making,
+    Ready,
+    Serving,
+    /// It was killed.
+    Ending,
+}
+
+/// What became known of a member.
+#[derive(Clone, Copy, Debug)]
+struct News {
+    said: bool,
+    ended: bool,
+}
+
+impl Member {
+    fn turn(&mut self, doing: Doing) {
+        (self.doing, self.since) = (doing, Instant::now());
+    }
+
+    fn end(&mut self) {
+        self.child.kill();
+        self.turn(Doing::Ending);
+    }
 }
 
 /// Why a pool cannot go on.
@@ -87,8 +134,7 @@ impl Pool {
             image,
             guest_port,
             limits,
-            ready: VecDeque::new(),
-            busy: Vec::new(),
+            members: Vec::new(),
             waiting: VecDeque::new(),
             failures: 0,
         }
@@ -110,94 +156,139 @@ impl Pool {
         loop {
             self.hand_out();
             self.refill()?;
-            self.wait(listeners)?;
-            self.reap()?;
+            let news = self.wait(listeners)?;
+            self.take(&news)?;
+            self.end_old();
             self.accept(listeners)?;
         }
     }
 
-    /// Gives connections that wait to clones that are ready.
+    fn count(&self, doing: Doing) -> usize {
+        let members = self.members.iter();
+        members.filter(|member| member.doing == doing).count()
+    }
+
+    /// Gives connections that wait to clones that are ready, the one first that was used last: what it touches is in the caches.
     fn hand_out(&mut self) {
         while let Some(connection) = self.waiting.pop_front() {
-            let Some(clone) = self.ready.pop_front() else {
+            let members = self.members.iter_mut();
+            let ready = members.filter(|member| member.doing == Doing::Ready);
+            let Some(member) = ready.max_by_key(|member| member.since) else {
                 self.waiting.push_front(connection);
                 return;
             };
-            match clone.hand_over(&connection) {
-                Ok(()) => self.busy.push((clone, Instant::now())),
+            match member.child.hand_over(&connection) {
+                Ok(()) => member.turn(Doing::Serving),
                 // It has died; the connection gets the next one.
-                Err(_) => self.waiting.push_front(connection),
+                Err(_) => {
+                    member.end();
+                    self.waiting.push_front(connection);
+                }
             }
         }
     }
 
+    /// Begins to make clones: no more at a time than there are processors, since those that serve are ready again meanwhile.
     fn refill(&mut self) -> Result<(), PoolError> {
-        let room = self
-            .limits
-            .clones_max
-            .saturating_sub(self.ready.len() + self.busy.len());
-        let wanted = (self.limits.ready + self.waiting.len()).saturating_sub(self.ready.len());
-        for _ in 0..room.min(wanted) {
-            let child = Child::start(&self.image, self.guest_port)?;
-            self.ready.push_back(child);
+        let (making, ready) = (self.count(Doing::Making), self.count(Doing::Ready));
+        let wanted = (self.limits.ready + self.waiting.len()).saturating_sub(ready + making);
+        let room = self.limits.clones_max.saturating_sub(self.members.len());
+        let at_once = (host_cpu_count() as usize).saturating_sub(making);
+        for _ in 0..wanted.min(room).min(at_once) {
+            let uses_max = self.limits.uses_max;
+            self.members.push(Member {
+                child: Child::start(&self.image, self.guest_port, uses_max)?,
+                doing: Doing::Making,
+                since: Instant::now(),
+            });
         }
         Ok(())
     }
 
-    /// Sleeps until a connection comes, a clone ends, or one has lived long enough.
-    fn wait(&self, listeners: &[TcpListener]) -> Result<(), PoolError> {
-        let children = self
-            .ready
-            .iter()
-            .chain(self.busy.iter().map(|(child, _)| child));
-        let ends = children.map(|child| PollFd::new(child.process(), PollFlags::IN));
-        let mut fds: Vec<PollFd<'_>> = ends.collect();
-        fds.extend(
-            listeners
-                .iter()
-                .map(|listener| PollFd::new(listener, PollFlags::IN)),
-        );
-        let oldest = self.busy.iter().map(|(_, start)| *start).min();
-        let timeout = oldest.map(|start| {
-            let left = self.limits.lifetime.saturating_sub(start.elapsed());
-            Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-                tv_nsec: i64::from(left.subsec_nanos()),
-            }
+    /// Sleeps until a connection comes, a clone is ready or ends, or one is too old. What is new of each member.
+    fn wait(&self, listeners: &[TcpListener]) -> Result<Vec<News>, PoolError> {
+        let mut fds: Vec<PollFd<'_>> = Vec::new();
+        for member in &self.members {
+            let speaks = match member.doing {
+                Doing::Making | Doing::Serving => PollFlags::IN,
+                Doing::Ready | Doing::Ending => PollFlags::empty(),
+            };
+            fds.push(PollFd::new(member.child.socket(), speaks));
+            fds.push(PollFd::new(member.child.process(), PollFlags::IN));
+        }
+        let listening = listeners.iter();
+        fds.extend(listening.map(|listener| PollFd::new(listener, PollFlags::IN)));
+        let timeout = self.next_age().map(|left| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(left.subsec_nanos()),
         });
-        if !self.waiting.is_empty() && !self.ready.is_empty() {
-            return Ok(());
-        }
         match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(PoolError::host("wait for connections")(error)),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(PoolError::host("wait for connections")(error)),
         }
+        let is_in = |fd: &PollFd<'_>| fd.revents().contains(PollFlags::IN);
+        let pairs = fds[..2 * self.members.len()].as_chunks::<2>().0;
+        let news = pairs.iter().map(|[socket, process]| News {
+            said: is_in(socket),
+            ended: is_in(process),
+        });
+        Ok(news.collect())
     }
 
-    /// Buries clones that have ended, and ends those that have lived long enough.
-    fn reap(&mut self) -> Result<(), PoolError> {
-        let lifetime = self.limits.lifetime;
-        self.busy.retain_mut(|(child, start)| {
-            if start.elapsed() >= lifetime {
-                child.kill();
-            }
-            child.status().is_none()
+    /// How many more are ready than are to be.
+    fn surplus(&self) -> usize {
+        self.count(Doing::Ready).saturating_sub(self.limits.ready)
+    }
+
+    /// When the next member is too old for what it does.
+    fn next_age(&self) -> Option<Duration> {
+        let surplus = self.surplus() > 0;
+        let ages = self.members.iter().filter_map(|member| match member.doing {
+            Doing::Serving => Some((self.limits.lifetime, member.since)),
+            Doing::Ready if surplus => Some((SURPLUS_AGE_MAX, member.since)),
+            Doing::Ready | Doing::Making | Doing::Ending => None,
         });
+        ages.map(|(age_max, since)| age_max.saturating_sub(since.elapsed()))
+            .min()
+    }
+
+    /// Takes note of clones that are ready, and buries those that have ended.
+    fn take(&mut self, news: &[News]) -> Result<(), PoolError> {
+        for (member, news) in self.members.iter_mut().zip(news) {
+            let speaks = matches!(member.doing, Doing::Making | Doing::Serving);
+            if news.said && speaks && member.child.is_ready() {
+                member.turn(Doing::Ready);
+                self.failures = 0;
+            }
+        }
+        let mut news = news.iter();
         let mut failures = self.failures;
-        self.ready.retain_mut(|child| {
-            let failed = child.status().is_some();
-            failures = match (failed, child.is_made()) {
-                (true, _) => failures + 1,
-                (false, true) => 0,
-                (false, false) => failures,
-            };
-            !failed
+        self.members.retain_mut(|member| {
+            let ended = news.next().is_some_and(|news| news.ended) && member.child.has_ended();
+            failures += u32::from(ended && member.doing == Doing::Making);
+            !ended
         });
         self.failures = failures;
         if failures >= FAILURES_MAX {
             return Err(PoolError::Clones);
         }
         Ok(())
+    }
+
+    /// Ends clones that have served long enough, and those that nobody has needed for long.
+    fn end_old(&mut self) {
+        let mut surplus = self.surplus();
+        for member in &mut self.members {
+            let age = member.since.elapsed();
+            match member.doing {
+                Doing::Serving if age >= self.limits.lifetime => member.end(),
+                Doing::Ready if surplus > 0 && age >= SURPLUS_AGE_MAX => {
+                    surplus -= 1;
+                    member.end();
+                }
+                _ => {}
+            }
+        }
     }
 
     fn accept(&mut self, listeners: &[TcpListener]) -> Result<(), PoolError> {

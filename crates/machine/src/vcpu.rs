@@ -52,22 +52,22 @@ enum Next {
 }
 
 /// A vCPU and the thread that runs it.
-pub(crate) struct Runner {
+pub(crate) struct Runner<'a> {
     monitor: Arc<Monitor>,
-    vcpu: Vcpu,
+    vcpu: &'a mut Vcpu,
     caller: Caller,
 }
 
-impl Drop for Runner {
+impl Drop for Runner<'_> {
     fn drop(&mut self) {
         self.monitor.vcpus.detach(self.caller.index);
         interrupt::unbind();
     }
 }
 
-impl Runner {
+impl<'a> Runner<'a> {
     /// Binds a vCPU to the calling thread.
-    pub(crate) fn new(monitor: Arc<Monitor>, index: u32, mut vcpu: Vcpu) -> Runner {
+    pub(crate) fn new(monitor: Arc<Monitor>, index: u32, vcpu: &'a mut Vcpu) -> Runner<'a> {
         vcpu.bind_to_thread();
         monitor.vcpus.attach(index);
         Runner {
@@ -144,7 +144,7 @@ impl Runner {
             return self.stand_still();
         }
         if let Some(debugger) = &monitor.debugger {
-            debugger.enter(&monitor, index, self.caller.window, &mut self.vcpu);
+            debugger.enter(&monitor, index, self.caller.window, self.vcpu);
         }
         monitor.files.changes.settle(&monitor.region);
         let entered = monitor.vcpus.enter_guest(index);
@@ -152,7 +152,7 @@ impl Runner {
         monitor.vcpus.leave_guest(index);
         if let Some(debugger) = &monitor.debugger {
             let ran = !matches!(exit, None | Some(Ok(Exit::Interrupted)));
-            debugger.leave(index, &mut self.vcpu, ran);
+            debugger.leave(index, self.vcpu, ran);
         }
         let Some(exit) = exit else {
             self.kicked();
@@ -269,7 +269,7 @@ impl Runner {
         (registers.rip, registers.rflags, registers.rsp) = (frame.rip, frame.rflags, frame.rsp);
         self.vcpu.enter_user_mode();
         if let Some(debugger) = &self.monitor.debugger
-            && debugger.trapped(&self.monitor, self.caller.index, vector, &mut self.vcpu)
+            && debugger.trapped(&self.monitor, self.caller.index, vector, self.vcpu)
         {
             return Next::Run;
         }

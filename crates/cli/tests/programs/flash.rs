@@ -92,10 +92,114 @@ fn every_connection_has_a_machine_of_its_own() {
     }
 }
 
+/// Answers with what a former user could have left in its machine, then leaves all of it, in this one.
+const UNTIDY: &str = r"
+import ctypes, os, signal, socket, sys, threading, time
+libc = ctypes.CDLL(None)
+listener = socket.create_server(('0.0.0.0', 80), backlog=64)
+heap = [b'clean'] * 1000
+def left():
+    yield heap[0].decode()
+    yield str(os.getcwd() == home)
+    yield str(os.path.exists('/tmp/cormus-left'))
+    yield signal.getsignal(signal.SIGALRM).name
+    yield str(signal.getitimer(signal.ITIMER_REAL)[0] > 0)
+    yield os.environ.get('SECRET', 'none')
+    yield oct(os.umask(0o22))
+    yield str(len(os.listdir('/proc/self/fd')) - before)
+    yield str(threading.active_count())
+    yield str(processes() - alone)
+    yield str(sum('left' in line for line in open('/proc/self/maps')))
+    yield str(os.stat('/proc/self').st_uid)
+    yield str(os.getpriority(os.PRIO_PROCESS, 0))
+def processes():
+    return sum(name.isdigit() for name in os.listdir('/proc'))
+home = os.getcwd()
+alone = processes()
+before = len(os.listdir('/proc/self/fd'))
+os.umask(0o22)
+print('warm', flush=True)
+while True:
+    connection, peer = listener.accept()
+    before += 1
+    connection.recv(10)
+    connection.sendall(('|'.join(left()) + '\n').encode())
+    heap[:] = [b'a secret of this user'] * 100000
+    os.mkdir('/tmp/cormus-left')
+    open('/tmp/cormus-left/file', 'w').write('secret')
+    os.chdir('/tmp/cormus-left')
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 1000)
+    os.environ['SECRET'] = 'secret'
+    os.umask(0o77)
+    kept = os.open('/tmp/cormus-left/file', os.O_RDWR)
+    import mmap
+    mapped = mmap.mmap(kept, 4096)
+    threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+    if os.fork() == 0:
+        time.sleep(1000)
+    os.setpriority(os.PRIO_PROCESS, 0, 5)
+    # A mapping that then looks like none.
+    libc.mmap.restype = ctypes.c_void_p
+    place = libc.mmap(None, ctypes.c_size_t(1 << 20), 3, 0x22, -1, ctypes.c_long(0))
+    ctypes.memset(place, 7, 1 << 20)
+    libc.mprotect(ctypes.c_void_p(place), ctypes.c_size_t(1 << 20), 0)
+    os.setuid(1000)
+    connection.close()
+";
+
+#[test]
+fn a_process_that_serves_again_keeps_nothing() {
+    let port = free_port();
+    let publish = format!("{port}:80");
+    let options = [
+        "--per-connection",
+        "-p",
+        &publish,
+        "--clones",
+        "1",
+        "--pool",
+        "1",
+    ];
+    let server = Server::start(&options, &["python3", "-c", UNTIDY], "warm");
+    let mut processes = BTreeSet::new();
+    let answers: Vec<String> = (0..10)
+        .map(|_| {
+            let mut stream = connect(port);
+            let answer = ask(&mut stream, "x\n").unwrap();
+            processes.extend(children(server.id()));
+            // The next machine is made when this one has ended.
+            assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+            answer
+        })
+        .collect();
+    assert_eq!(
+        answers[0],
+        "clean|True|False|SIG_DFL|False|none|0o22|0|1|0|0|0|0\n"
+    );
+    for answer in &answers {
+        assert_eq!(answer, &answers[0]);
+    }
+    assert_eq!(processes.len(), 1, "one process has served all");
+}
+
+#[test]
+fn with_reuse_1_each_machine_has_a_process_of_its_own() {
+    let port = free_port();
+    let server = start(&["--clones", "1", "--pool", "1", "--reuse", "1"], port);
+    let mut processes = BTreeSet::new();
+    for _ in 0..3 {
+        let mut stream = connect(port);
+        assert!(ask(&mut stream, "a\n").unwrap().starts_with("1 "));
+        processes.extend(children(server.id()));
+    }
+    assert!(processes.len() >= 3, "{processes:?}");
+}
+
 #[test]
 fn what_is_too_much_is_refused() {
     let port = free_port();
-    let _server = start(&["--clones", "1", "--ready", "1"], port);
+    let _server = start(&["--clones", "1", "--pool", "1"], port);
     let mut first = connect(port);
     assert!(ask(&mut first, "a\n").unwrap().starts_with("1 "));
     // One is served and four may wait; of these, which come in order, the last are reset.

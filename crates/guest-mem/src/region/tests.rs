@@ -1,6 +1,7 @@
 use super::*;
 use crate::memory::Memory;
 use crate::physical::NoSlots;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 fn region() -> (Arc<Physical>, Arc<Tables>, Region) {
@@ -62,4 +63,66 @@ fn contents() {
     assert_eq!(region.read::<u32>(start + 3), Ok(0));
     assert_eq!(region.discard(start + 1, 4096), Err(Errno::EINVAL));
     assert_eq!(region.discard(REGION_BASE, 4096), Err(Errno::EINVAL));
+}
+
+#[test]
+fn nothing_is_left_of_a_use() {
+    let frozen = Frozen::new().unwrap();
+    let end = HEAP_OFFSET + (2 << 20);
+    // In what the guest may only read, in the monitor's part, and at the heap's two ends.
+    let places = [0, 0x5000, HEAP_OFFSET, end - 4096];
+    for place in places {
+        frozen.write(place, b"frozen").unwrap();
+    }
+    let (physical, tables, region) = region();
+    region.protect_image(0x2000).unwrap();
+    region.thaw(&physical, &tables, &frozen, end).unwrap();
+    region.protect_guard(0).unwrap();
+    region
+        .grow(&physical, &tables, CHUNK_SIZE * 3, REGION_SIZE_MAX)
+        .unwrap();
+    let chunks = physical.count();
+    // Through the file, since a guest can map all of it in a window.
+    let file = std::fs::File::from(region.fd().try_clone_to_owned().unwrap());
+    let guard = AREAS_OFFSET + 4096;
+    let others = [0x1000, guard, HEAP_OFFSET + 8192, end, end + CHUNK_SIZE];
+    let large = vec![7; (EMPTIED_IN_PLACE_MAX + 4096) as usize];
+    for place in places.into_iter().chain(others) {
+        file.write_all_at(b"another user's", place).unwrap();
+    }
+    file.write_all_at(&large, end + 8192).unwrap();
+    region.renew(&frozen, end).unwrap();
+    assert_eq!(region.end(), end);
+    for (place, len) in extents(region.fd(), REGION_SIZE_MAX).unwrap() {
+        let mut bytes = vec![0; (len - place) as usize];
+        file.read_exact_at(&mut bytes, place).unwrap();
+        let mut expect = vec![0; bytes.len()];
+        frozen.read(place, &mut expect).unwrap();
+        assert!(bytes == expect, "{place:#x}");
+    }
+    // The chunks that the guest was shown are not shown a second time.
+    region
+        .grow(&physical, &tables, CHUNK_SIZE * 3, REGION_SIZE_MAX)
+        .unwrap();
+    assert_eq!(physical.count(), chunks);
+}
+
+#[test]
+fn ranges_less_others() {
+    let check = |ranges: &[(u64, u64)], others: &[(u64, u64)], expect: &[(u64, u64)]| {
+        assert_eq!(
+            without(ranges, others),
+            expect,
+            "{ranges:?} less {others:?}"
+        );
+    };
+    check(&[(0, 4)], &[], &[(0, 4)]);
+    check(&[(0, 4)], &[(0, 4)], &[]);
+    check(&[(0, 4)], &[(1, 2), (3, 9)], &[(0, 1), (2, 3)]);
+    check(
+        &[(2, 4), (6, 8)],
+        &[(0, 3), (7, 7)],
+        &[(3, 4), (6, 7), (7, 8)],
+    );
+    check(&[(0, 9)], &[(0, 1), (8, 9)], &[(1, 8)]);
 }

@@ -5,15 +5,15 @@ use cormus_hypercall::layout;
 use cormus_hypercall::layout::REGION_BASE;
 use cormus_hypercall::map::protection::{READ, WRITE};
 
-struct Setup {
-    region: Region,
-    windows: Windows,
+pub(super) struct Setup {
+    pub(super) region: Region,
+    pub(super) windows: Windows,
     physical: Arc<Physical>,
     /// Region address of a scratch buffer.
     buffer: u64,
 }
 
-fn memory() -> Setup {
+pub(super) fn memory() -> Setup {
     let Memory {
         physical,
         tables,
@@ -32,7 +32,7 @@ fn memory() -> Setup {
     }
 }
 
-fn anonymous(address: u64, len: u64, protection: u32) -> Mapping<'static> {
+pub(super) fn anonymous(address: u64, len: u64, protection: u32) -> Mapping<'static> {
     Mapping {
         address,
         len,

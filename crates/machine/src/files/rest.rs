@@ -126,13 +126,13 @@ impl Files {
         }
     }
 
-    /// Opens the files of a machine at rest. Those that were mapped.
-    pub(crate) fn thaw(&self, image: &FrozenFiles) -> Result<Vec<OwnedFd>, Lost> {
+    /// Opens the files that a machine at rest had open.
+    pub(crate) fn thaw(&self, open: &[Option<FrozenFile>]) -> Result<(), Lost> {
         let mut handles = self.handles();
-        if image.handles.len() > self.handle_count_max.min(HANDLE_COUNT_MAX) {
+        if open.len() > self.handle_count_max.min(HANDLE_COUNT_MAX) {
             return Err((Errno::ENFILE, Vec::new()));
         }
-        for (index, file) in image.handles.iter().enumerate() {
+        for (index, file) in open.iter().enumerate() {
             let handle = match file {
                 Some(file) => Some(Arc::new(
                     self.thaw_open(file)
@@ -146,6 +146,12 @@ impl Files {
             };
             handles.entries.push(handle);
         }
+        Ok(())
+    }
+
+    /// Opens the files that it had mapped; those that it had open are open already.
+    pub(crate) fn thaw_mapped(&self, image: &FrozenFiles) -> Result<Vec<OwnedFd>, Lost> {
+        let handles = self.handles();
         let thaw = |file: &FrozenFile| {
             let same = image
                 .handles

@@ -2,12 +2,15 @@
 
 use super::Image;
 use super::state::State;
+use crate::blob::Blob;
 use crate::clock::Clock;
 use crate::end::StartError;
 use crate::files::Files;
 use crate::machine::{Machine, Threads};
 use crate::monitor::Monitor;
+use crate::shell::Shell;
 use crate::vcpu::Entry;
+use cormus_guest_mem::Pristine;
 use cormus_hypercall::layout::VCPU_COUNT_MAX;
 use cormus_linux_abi::Errno;
 use std::os::fd::AsFd;
@@ -20,18 +23,36 @@ impl Machine {
     /// # Errors
     /// Says what of the host is missing, which file has changed, or why the image cannot be used.
     pub fn from_image(image: &Image) -> Result<Machine, StartError> {
-        let state = &image.state;
-        let clock = |tsc_khz| Clock::continued(tsc_khz, &state.clock);
-        let (monitor, threads) = Machine::assemble(&state.config, clock)?;
-        if state.blob != monitor.blob.build() {
+        let blob = Blob::built_in();
+        if image.state.blob != blob.build() {
             return Err(StartError::Image {
                 reason: "it was taken by another build of cormus",
             });
         }
-        thaw(&monitor, image)?;
+        let shell = Shell::new(&image.state.config, &blob)?;
+        Machine::continued(image, blob, shell)
+    }
+
+    /// The same in the shell of a machine of this image that has ended ([`Machine::into_shell`]): nothing of that one is left,
+    /// and what machines of the image touch is there already.
+    ///
+    /// # Errors
+    /// As [`Machine::from_image`]; also if the shell cannot be made what it was, as after a program that unmapped its libraries.
+    pub fn from_image_in(image: &Image, shell: Shell) -> Result<Machine, StartError> {
+        Machine::continued(image, Blob::built_in(), shell)
+    }
+
+    fn continued(image: &Image, blob: Blob, mut shell: Shell) -> Result<Machine, StartError> {
+        let state = &image.state;
+        let clock = |tsc_khz| Clock::continued(tsc_khz, &state.clock);
+        let pristine = shell.pristine.take();
+        let (monitor, threads) = Machine::assemble(&state.config, blob, clock, shell)?;
+        thaw(&monitor, image, pristine.as_ref())?;
         monitor.clock.publish(&monitor.region);
         let standing = make_vcpus(&monitor, &threads, state)?;
-        Machine::ready(monitor, threads, standing)
+        let mut machine = Machine::ready(monitor, threads, standing)?;
+        machine.pristine = pristine;
+        Ok(machine)
     }
 }
 
@@ -42,12 +63,18 @@ impl Image {
     /// Says which is not.
     pub fn check_files(&self) -> Result<(), StartError> {
         let files = Files::new(&self.state.config.roots)?;
-        files.thaw(&self.state.files).map_err(file_error)?;
+        files.thaw(&self.state.files.handles).map_err(file_error)?;
+        files.thaw_mapped(&self.state.files).map_err(file_error)?;
         Ok(())
     }
 }
 
-fn thaw(monitor: &Arc<Monitor>, image: &Image) -> Result<(), StartError> {
+/// Gives a monitor the image's memory, files and edges; `pristine` says what its windows had mapped if they were used before.
+fn thaw(
+    monitor: &Arc<Monitor>,
+    image: &Image,
+    pristine: Option<&Pristine>,
+) -> Result<(), StartError> {
     let state = &image.state;
     let lost = |what| {
         move |source: Errno| StartError::Thaw {
@@ -55,24 +82,33 @@ fn thaw(monitor: &Arc<Monitor>, image: &Image) -> Result<(), StartError> {
             source: std::io::Error::from_raw_os_error(source.number()),
         }
     };
-    monitor
-        .region
-        .thaw(
-            &monitor.physical,
-            &monitor.tables,
-            &image.memory,
-            state.region_end,
-        )
-        .map_err(lost("memory"))?;
+    let (region, memory) = (&monitor.region, &image.memory);
+    match pristine {
+        Some(_) => region.renew(memory, state.region_end),
+        None => region.thaw(&monitor.physical, &monitor.tables, memory, state.region_end),
+    }
+    .map_err(lost("memory"))?;
     monitor.watch.continued(monitor);
     monitor.files.changes.begin_anew(&monitor.region);
     monitor.go_on_from(state.cpu_ns);
-    let files = monitor.files.thaw(&state.files).map_err(file_error)?;
-    let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
     monitor
-        .windows
-        .thaw(&state.windows, &image.memory, &monitor.region, &files)
-        .map_err(lost("memory"))?;
+        .files
+        .thaw(&state.files.handles)
+        .map_err(file_error)?;
+    match pristine {
+        // What of files is mapped stays so.
+        Some(pristine) => monitor.windows.renew(pristine, region),
+        None => {
+            let files = monitor
+                .files
+                .thaw_mapped(&state.files)
+                .map_err(file_error)?;
+            let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+            let windows = &monitor.windows;
+            windows.thaw(&state.windows, memory, region, &files)
+        }
+    }
+    .map_err(lost("memory"))?;
     monitor
         .requests
         .thaw(&monitor.region, state.requests.clone());

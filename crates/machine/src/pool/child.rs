@@ -4,12 +4,12 @@
 use super::PoolError;
 use crate::image::Image;
 use crate::machine::Machine;
+use crate::shell::Shell;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
-use std::cell::Cell;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -26,12 +26,11 @@ pub(super) struct Child {
     pid: Pid,
     process: OwnedFd,
     socket: OwnedFd,
-    made: Cell<bool>,
 }
 
 impl Child {
-    /// Begins to make a clone in a child.
-    pub(super) fn start(image: &Image, guest_port: u16) -> Result<Child, PoolError> {
+    /// Begins to make a clone in a child, which makes another after each, `uses_max` at most.
+    pub(super) fn start(image: &Image, guest_port: u16, uses_max: u32) -> Result<Child, PoolError> {
         only_thread()?;
         let (ours, theirs) = socketpair(
             AddressFamily::UNIX,
@@ -44,7 +43,7 @@ impl Child {
         let pid = unsafe { libc::fork() };
         if pid == 0 {
             drop(ours);
-            in_child(image, guest_port, &theirs);
+            in_child(image, guest_port, uses_max, &theirs);
         }
         let pid = Pid::from_raw(pid)
             .filter(|_| pid > 0)
@@ -56,7 +55,6 @@ impl Child {
             pid,
             process,
             socket: ours,
-            made: Cell::new(false),
         })
     }
 
@@ -65,14 +63,16 @@ impl Child {
         &self.process
     }
 
-    /// Whether the child has said that its machine is made.
-    pub(super) fn is_made(&self) -> bool {
-        if !self.made.get() {
-            let mut byte = [0];
-            let said = rustix::net::recv(&self.socket, &mut byte, RecvFlags::DONTWAIT);
-            self.made.set(said.is_ok_and(|(len, _)| len == 1));
-        }
-        self.made.get()
+    /// A descriptor that is readable when the child has something to say.
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Whether the child says that a machine is ready.
+    pub(super) fn is_ready(&self) -> bool {
+        let mut byte = [0];
+        let said = rustix::net::recv(&self.socket, &mut byte, RecvFlags::DONTWAIT);
+        said.is_ok_and(|(len, _)| len == 1)
     }
 
     /// Gives the clone its connection.
@@ -89,14 +89,11 @@ impl Child {
         Ok(())
     }
 
-    /// The exit status, once the child has ended.
-    pub(super) fn status(&mut self) -> Option<i32> {
-        match rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG) {
-            Ok(None) => None,
-            Ok(Some((_, status))) => Some(status.as_raw()),
-            // Nobody else waits for it, so it cannot be gone without a status.
-            Err(_) => Some(-1),
-        }
+    /// Whether the child has ended; the host then forgets it.
+    pub(super) fn has_ended(&mut self) -> bool {
+        let ended = rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG);
+        // Nobody else waits for it, so an error means that it is gone.
+        !matches!(ended, Ok(None))
     }
 
     /// Ends the child.
@@ -116,13 +113,13 @@ fn only_thread() -> Result<(), PoolError> {
     }
 }
 
-fn in_child(image: &Image, guest_port: u16, socket: &OwnedFd) -> ! {
+fn in_child(image: &Image, guest_port: u16, uses_max: u32, socket: &OwnedFd) -> ! {
     // No clone outlives the pool. A pool that is gone already shows at the socket.
     // SAFETY: passes numbers only.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     keep_only([socket.as_raw_fd(), image.parts_fd().as_raw_fd()]);
-    let code = match live(image, guest_port, socket) {
-        Ok(code) => i32::from(code),
+    let code = match live(image, guest_port, uses_max, socket) {
+        Ok(()) => 0,
         Err(error) => {
             eprintln!("cormus: {error}");
             FAILED
@@ -153,22 +150,39 @@ fn keep_only(kept: [i32; 2]) {
     }
 }
 
-/// The life of a clone: it is made, gets its connection, and runs to its end.
+/// The life of a child: a machine is made, gets its connection and runs to its end, and the next one is made in its shell.
 fn live(
     image: &Image,
     guest_port: u16,
+    uses_max: u32,
     socket: &OwnedFd,
-) -> Result<u8, Box<dyn std::error::Error>> {
+) -> Result<(), Box<dyn std::error::Error>> {
     let mut machine = Machine::from_image(image)?;
-    rustix::net::send(socket, &READY, SendFlags::NOSIGNAL)?;
-    let Some(connection) = receive(socket)? else {
-        return Ok(0);
-    };
-    machine.hand_over(guest_port, connection)?;
-    let code = machine.run().code();
-    // The process ends next, and the host takes a machine apart faster than its threads can be joined.
-    std::mem::forget(machine);
-    Ok(code)
+    machine.remember()?;
+    for uses in 1.. {
+        rustix::net::send(socket, &READY, SendFlags::NOSIGNAL)?;
+        let Some(connection) = receive(socket)? else {
+            break;
+        };
+        machine.hand_over(guest_port, connection)?;
+        machine.run();
+        if uses >= uses_max {
+            // The host takes a machine apart faster than its threads can be joined.
+            std::mem::forget(machine);
+            break;
+        }
+        match again(image, machine) {
+            Some(next) => machine = next,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+/// The next machine, in the shell of one that has ended. If that cannot be, another child makes it.
+fn again(image: &Image, ended: Machine) -> Option<Machine> {
+    let shell: Shell = ended.into_shell()?;
+    Machine::from_image_in(image, shell).ok()
 }
 
 /// Waits for the connection; nothing comes if the pool is gone.

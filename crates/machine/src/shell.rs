@@ -1,0 +1,60 @@
+//! What of a machine its host has to make: KVM's part, memory laid out and shown to it, processors. Making one costs more than anything
+//! else about a clone, and so does filling its page tables; so a shell can be used again by another machine of the same image.
+//!
+//! ```text
+//! Shell::new ─► Machine ─ run, end ─► Machine::into_shell ─► Machine::from_image_in ─► the next one
+//! ```
+//!
+//! Nothing of a user outlives it: windows and region are gone through whole and made what the image says ([`Windows::renew`],
+//! [`Region::renew`]), processors are reset, and everything else of the monitor is made anew. Open files, working directories,
+//! signal handlers and timers are bytes of the region. What cannot be made as it was is not used again.
+
+use crate::blob::Blob;
+use crate::config::Config;
+use crate::end::StartError;
+use cormus_guest_mem::{Memory, MemorySlots, Physical, Pristine, Region, Tables, Windows};
+use cormus_kvm::{Kvm, Vcpu, Vm};
+use std::sync::Arc;
+
+/// A machine without its monitor.
+#[derive(Debug)]
+pub struct Shell {
+    pub(crate) vm: Arc<Vm>,
+    pub(crate) tsc_khz: u32,
+    pub(crate) physical: Arc<Physical>,
+    pub(crate) tables: Arc<Tables>,
+    pub(crate) region: Region,
+    pub(crate) windows: Windows,
+    /// Processors that were made, by their indices.
+    pub(crate) vcpus: Vec<(u32, Vcpu)>,
+    /// What the windows had mapped before the machine ran, if the shell was used.
+    pub(crate) pristine: Option<Pristine>,
+}
+
+impl Shell {
+    /// A new one; nothing is mapped in it but the blob.
+    pub(crate) fn new(config: &Config, blob: &Blob) -> Result<Shell, StartError> {
+        let vm = Arc::new(Kvm::open()?.create_vm()?);
+        let tsc_khz = vm.tsc_khz()?;
+        let slots: Arc<dyn MemorySlots> = Arc::clone(&vm) as Arc<dyn MemorySlots>;
+        let Memory {
+            physical,
+            tables,
+            region,
+        } = Memory::new(slots).map_err(StartError::Memory)?;
+        // A rewritten program has a page of the blob mapped in its window, out of the region's own file, and a debugger
+        // changes the code.
+        blob.load(&region, !config.rewrite && config.debug_socket.is_none())
+            .map_err(StartError::Memory)?;
+        Ok(Shell {
+            vm,
+            tsc_khz,
+            windows: Windows::new(Arc::clone(&physical), Arc::clone(&tables)),
+            physical,
+            tables,
+            region,
+            vcpus: Vec::new(),
+            pristine: None,
+        })
+    }
+}
