@@ -174,12 +174,12 @@ impl Frozen {
             .then(|| u64::from(space) * WINDOW_SIZE + address)
     }
 
-    /// What is no hole, in ascending order.
+    /// What is no hole from a place on, in ascending order.
     #[must_use]
-    pub fn extents(&self) -> Extents<'_> {
+    pub fn extents(&self, place: u64) -> Extents<'_> {
         Extents {
             frozen: self,
-            place: 0,
+            place,
         }
     }
 

@@ -87,7 +87,7 @@ pub enum StartError {
     File {
         /// Its path on the host, or beneath its root.
         path: String,
-        /// Why; a stale handle means that another file has that name now.
+        /// Why.
         #[source]
         source: std::io::Error,
     },

@@ -9,7 +9,7 @@ use crate::fork::{self, Origin};
 use crate::kill;
 use crate::registry::{Logs, Phase, Registry, State};
 use crate::values::Name;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cormus_machine::Image;
 use cormus_store::{Snapshot, SnapshotId, Store};
 use std::io::Write;
@@ -69,12 +69,10 @@ pub(super) fn load(store: &Store, snapshot: &Snapshot, args: &GrantArgs) -> Resu
     let own = Seal::open(store.path())?.fits(label(snapshot, SEAL), &image.parts().0);
     let source = if own { Source::Own } else { Source::Elsewhere };
     grants::apply(&mut image, args, source)?;
-    match image.check_files() {
-        Ok(()) => Ok(image),
-        Err(error) => bail!(
-            "the snapshot {name} cannot be continued: {error} (its files must be as they were when it was taken)"
-        ),
-    }
+    image.check_files().with_context(|| {
+        format!("the snapshot {name} cannot be continued (its files must be as they were when it was taken)")
+    })?;
+    Ok(image)
 }
 
 /// Starts the machine.

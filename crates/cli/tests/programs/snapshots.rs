@@ -270,3 +270,31 @@ fn refusals_say_what_to_do() {
     names.sort();
     assert_eq!(names, ["count", "thawed"]);
 }
+
+/// Pages of a mapped file that the program has not written lie in no snapshot.
+#[test]
+fn mapped_files_must_not_have_changed() {
+    let registry = Registry::new("mapped-file");
+    let directory = scratch("mapped-file-data");
+    let (file, volume) = (
+        directory.join("file"),
+        format!("{}:/data:ro", directory.display()),
+    );
+    std::fs::write(&file, "first").unwrap();
+    let script = "import mmap, time
+file = open('/data/file', 'rb')
+kept = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
+while True: print(kept[:].decode(), flush=True); time.sleep(0.01)";
+    python(&registry, "reader", &["-v", &volume], script);
+    registry.follow("reader").wait_for("first");
+    registry.succeed(&["snapshot", "reader", "--as", "s"]);
+    registry.succeed(&["restore", "s", "--name", "same"]);
+    registry.follow("same").wait_for("first");
+    std::fs::write(&file, "other").unwrap();
+    refused(
+        &registry.run(&["restore", "s", "--name", "late"]),
+        "cannot open file again, which the machine had open or mapped: it was changed or replaced since",
+    );
+    refused(&registry.run(&["rollback", "same", "s"]), "file");
+    assert!(registry.line("same").contains("active"));
+}

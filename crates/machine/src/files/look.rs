@@ -6,7 +6,7 @@ use crate::config::RootConfig;
 use crate::image::{CaptureError, FrozenFile, FrozenFiles};
 use crate::world::HostFile;
 use cormus_guest_mem::MappedFile;
-use cormus_linux_abi::Errno;
+use cormus_linux_abi::{Errno, SysResult};
 use rustix::fs::OFlags;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -57,22 +57,28 @@ impl Files {
 pub(crate) fn at_rest(roots: &[RootConfig], files: &FrozenFiles) -> Vec<HostFile> {
     // Roots that are gone are said with each file beneath them.
     let host = Files::new(roots).map_err(|error| error.to_string());
-    let look = |file: &FrozenFile, mapped| HostFile {
+    let lost = |place: &dyn Fn(&Files) -> SysResult<()>| match &host {
+        Err(error) => Some(error.clone()),
+        Ok(host) => place(host).err().map(|error| match error {
+            Errno::ESTALE => "it was changed or replaced since".to_owned(),
+            error => std::io::Error::from_raw_os_error(error.number()).to_string(),
+        }),
+    };
+    let look = |file: &FrozenFile, mapped, lost| HostFile {
         path: host_path(roots, file).into_vec(),
         writable: OFlags::from_bits_truncate(file.flags) & OFlags::ACCMODE != OFlags::RDONLY,
         mapped,
-        lost: match &host {
-            Err(error) => Some(error.clone()),
-            Ok(host) => host.place_of(file).err().map(|error| match error {
-                Errno::ESTALE => "another file has its name now".to_owned(),
-                error => std::io::Error::from_raw_os_error(error.number()).to_string(),
-            }),
-        },
+        lost,
     };
-    let open = files.handles.iter().flatten();
-    let open = open.map(|file| look(file, false));
-    open.chain(files.mapped.iter().map(|file| look(file, true)))
-        .collect()
+    let open = files.handles.iter().flatten().map(|file| {
+        let lost = lost(&|host| host.place_of(file).map(drop));
+        look(file, false, lost)
+    });
+    let mapped = files.mapped.iter().map(|mapped| {
+        let lost = lost(&|host| host.place_of_mapped(mapped).map(drop));
+        look(&mapped.file, true, lost)
+    });
+    open.chain(mapped).collect()
 }
 
 /// Where a file of a machine at rest is on the host.

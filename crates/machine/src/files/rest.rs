@@ -1,11 +1,11 @@
 //! Files of a machine at rest: found again by their names beneath the roots, and only if they are the same files.
 
 use super::handle::Handle;
-use super::root::errno;
+use super::root::{Found, errno};
 use super::{Files, HANDLE_COUNT_MAX};
-use crate::image::{CaptureError, FrozenFile, FrozenFiles};
+use crate::image::{CaptureError, Contents, FrozenFile, FrozenFiles, FrozenMapped};
 use cormus_guest_mem::MappedFile;
-use cormus_hypercall::file::open;
+use cormus_hypercall::file::{FileAttr, open};
 use cormus_linux_abi::{Errno, SysResult};
 use rustix::fs::OFlags;
 use std::ffi::CString;
@@ -37,16 +37,18 @@ impl Files {
     pub(crate) fn freeze_mapped(
         &self,
         files: &[MappedFile],
-    ) -> Result<Vec<FrozenFile>, CaptureError> {
+    ) -> Result<Vec<FrozenMapped>, CaptureError> {
         let places = self.places().map_err(CaptureError::host("roots"))?;
-        let freeze = |file: &MappedFile| {
-            let read = || self.find_again(&places, &file.path, file.inode, OFlags::RDONLY);
-            if !file.shared {
-                return read();
-            }
+        let freeze = |mapped: &MappedFile| {
+            let find = |flags| self.find_again(&places, &mapped.path, mapped.inode, flags);
             // A file that may not be written can still be mapped as if it were shared.
-            self.find_again(&places, &file.path, file.inode, OFlags::RDWR)
-                .or_else(|_| read())
+            let file = match mapped.shared {
+                true => find(OFlags::RDWR).or_else(|_| find(OFlags::RDONLY))?,
+                false => find(OFlags::RDONLY)?,
+            };
+            let found = self.place_of(&file).map_err(CaptureError::host("files"))?;
+            let contents = (!mapped.shared).then(|| Contents::of(&found.attr));
+            Ok(FrozenMapped { file, contents })
         };
         files.iter().map(freeze).collect()
     }
@@ -110,7 +112,7 @@ impl Files {
     }
 
     /// Finds a file, and that it is the same; what may be done with it is checked.
-    pub(super) fn place_of(&self, file: &FrozenFile) -> SysResult<super::root::Found<'_>> {
+    pub(super) fn place_of(&self, file: &FrozenFile) -> SysResult<Found<'_>> {
         let flags = OFlags::from_bits_truncate(file.flags);
         let root = if flags & OFlags::ACCMODE == OFlags::RDONLY {
             self.root(u64::from(file.root))?
@@ -126,6 +128,16 @@ impl Files {
         }
     }
 
+    /// The same for a file that was mapped, whose contents must be the same too.
+    pub(super) fn place_of_mapped(&self, mapped: &FrozenMapped) -> SysResult<Found<'_>> {
+        let found = self.place_of(&mapped.file)?;
+        let now = Contents::of(&found.attr);
+        match mapped.contents {
+            Some(contents) if contents != now => Err(Errno::ESTALE),
+            _ => Ok(found),
+        }
+    }
+
     /// Opens the files that a machine at rest had open.
     pub(crate) fn thaw(&self, open: &[Option<FrozenFile>]) -> Result<(), Lost> {
         let mut handles = self.handles();
@@ -135,7 +147,8 @@ impl Files {
         for (index, file) in open.iter().enumerate() {
             let handle = match file {
                 Some(file) => Some(Arc::new(
-                    self.thaw_open(file)
+                    self.place_of(file)
+                        .and_then(|found| self.open_again(&found, file))
                         .and_then(Handle::new)
                         .map_err(lost(file))?,
                 )),
@@ -152,7 +165,9 @@ impl Files {
     /// Opens the files that it had mapped; those that it had open are open already.
     pub(crate) fn thaw_mapped(&self, image: &FrozenFiles) -> Result<Vec<OwnedFd>, Lost> {
         let handles = self.handles();
-        let thaw = |file: &FrozenFile| {
+        let thaw = |mapped: &FrozenMapped| {
+            let file = &mapped.file;
+            let found = self.place_of_mapped(mapped).map_err(lost(file))?;
             let same = image
                 .handles
                 .iter()
@@ -160,15 +175,14 @@ impl Files {
             let open = same.and_then(|index| handles.entries.get(index)?.as_ref());
             match open {
                 Some(handle) => handle.fd().try_clone_to_owned().map_err(|_| Errno::EMFILE),
-                None => self.thaw_open(file),
+                None => self.open_again(&found, file),
             }
             .map_err(lost(file))
         };
         image.mapped.iter().map(thaw).collect()
     }
 
-    fn thaw_open(&self, file: &FrozenFile) -> SysResult<OwnedFd> {
-        let found = self.place_of(file)?;
+    fn open_again(&self, found: &Found<'_>, file: &FrozenFile) -> SysResult<OwnedFd> {
         let flags = OFlags::from_bits_truncate(file.flags);
         let access = match flags & OFlags::ACCMODE {
             OFlags::WRONLY => open::WRITE,
@@ -181,6 +195,15 @@ impl Files {
             0
         };
         self.open_found(found.fd.as_fd(), found.attr.mode, access | append)
+    }
+}
+
+impl Contents {
+    fn of(attr: &FileAttr) -> Contents {
+        Contents {
+            size: attr.size,
+            mtime_ns: attr.mtime_ns,
+        }
     }
 }
 

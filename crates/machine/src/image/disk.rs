@@ -1,16 +1,21 @@
 //! Images on disk: snapshots of a store.
 //!
-//! Space 0 of a snapshot is the region, space `n + 1` is window `n`; addresses are offsets into them. What a snapshot of a store
-//! names is checked by the store; what its state says is checked where the machine is made, as is an image from another process.
+//! Space 0 of a snapshot is the region, space `n + 1` is window `n`; addresses are offsets into them. The personality's code, which
+//! machines share with this program's file, lies at the start of space 0, so that another build of this program can continue the
+//! machine. What a snapshot of a store names is checked by the store; what its state says is checked where the machine is made, as
+//! is an image from another process.
 
+use super::needs::Host;
 use super::{Image, ImageError};
+use crate::blob;
 use cormus_guest_mem::Frozen;
 use cormus_linux_abi::Errno;
 use cormus_store::{
     Absent, Committed, Description, MemoryRun, NewSnapshot, Pages, ReadError, Snapshot,
-    SnapshotName, Store, WriteError,
+    SnapshotName, SnapshotWriter, Store, WriteError,
 };
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 /// Memory that is moved at a time: enough for several threads to compress.
@@ -25,6 +30,12 @@ pub enum SaveError {
     /// The image's own memory cannot be read.
     #[error("cannot read the machine's memory")]
     Memory(#[source] std::io::Error),
+    /// It is of another build of this program, which alone has the personality's code.
+    #[error("the machine was started by another build of cormus; use that one to write it")]
+    OtherBuild,
+    /// The host does not say what its processors can do.
+    #[error("cannot read /proc/cpuinfo")]
+    Host(#[source] std::io::Error),
 }
 
 /// Why a snapshot could not be read.
@@ -36,13 +47,15 @@ pub enum LoadError {
     /// The snapshot is of another version, or names memory that no machine has.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// This host is not like the one that it was taken on.
+    #[error("this host lacks what the machine needs: {}", .0.join(", "))]
+    Lacks(Vec<String>),
+    /// The host does not say what its processors can do.
+    #[error("cannot read /proc/cpuinfo")]
+    Host(#[source] std::io::Error),
     /// The host has no memory for it.
     #[error("cannot bring back the machine's memory")]
     Memory(#[source] std::io::Error),
-}
-
-fn host(error: Errno) -> std::io::Error {
-    std::io::Error::from_raw_os_error(error.number())
 }
 
 impl Image {
@@ -64,24 +77,33 @@ impl Image {
             labels,
             ..Description::default()
         };
+        let host = Host::look().map_err(SaveError::Host)?;
+        host.describe(&mut new.description);
         let mut writer = store.write(new)?;
         writer.state(&self.state.to_bytes())?;
+        let code = self.write_code(&mut writer)?;
         let mut buffer = Vec::new();
-        let mut extents = self.memory.extents();
+        let mut extents = self.memory.extents(code);
         while let Some(extent) = extents.next(PIECE_LEN) {
-            let (place, len) = extent.map_err(|error| SaveError::Memory(host(error)))?;
+            let (place, len) = extent.map_err(unread)?;
             buffer.resize(len as usize, 0);
-            self.memory
-                .read(place, &mut buffer)
-                .map_err(|error| SaveError::Memory(host(error)))?;
+            self.memory.read(place, &mut buffer).map_err(unread)?;
             let (space, address) = Frozen::space(place);
-            writer.memory(&[MemoryRun {
-                space,
-                address,
-                pages: Pages::Bytes(&buffer),
-            }])?;
+            writer.memory(&[run(space, address, &buffer)])?;
         }
         Ok(writer.commit(name)?)
+    }
+
+    /// Writes the personality's code if it is this program's. Where the memory goes on after it.
+    fn write_code(&self, writer: &mut SnapshotWriter) -> Result<u64, SaveError> {
+        if self.state.blob == blob::built_in_build() {
+            let code = blob::built_in_code();
+            writer.memory(&[run(0, 0, code)])?;
+            return Ok(code.len() as u64);
+        }
+        // A machine of another build came from a snapshot and has it in its memory.
+        blob::Blob::at_rest(self.state.blob, &self.memory).map_err(|_| SaveError::OtherBuild)?;
+        Ok(0)
     }
 
     /// Reads an image from a snapshot. It is checked whole before a machine is made from it.
@@ -89,33 +111,137 @@ impl Image {
     /// # Errors
     /// When it is damaged, of another version, or the host lacks memory.
     pub fn load(snapshot: &Snapshot) -> Result<Image, LoadError> {
-        let memory = |error| LoadError::Memory(host(error));
+        let host = Host::look().map_err(LoadError::Host)?;
+        let lacks = host.lacks(&snapshot.metadata().description);
+        if !lacks.is_empty() {
+            return Err(LoadError::Lacks(lacks));
+        }
+        Image::load_for(snapshot, blob::built_in_build())
+    }
+
+    /// Reads an image for a program that has the personality of this build.
+    fn load_for(snapshot: &Snapshot, build: u64) -> Result<Image, LoadError> {
         let state = super::state::State::from_bytes(&snapshot.state()?)?;
-        let pages = Frozen::new().map_err(memory)?;
-        let mut buffer = Vec::new();
+        // What this program has it need not have twice.
+        let code = if state.blob == build {
+            blob::built_in_code().len() as u64
+        } else {
+            0
+        };
+        let pages = Frozen::new().map_err(no_memory)?;
         for space in snapshot.spaces() {
+            let start = if space == 0 { code } else { 0 };
             for run in snapshot.runs(space) {
-                let mut done = 0;
-                while done < run.bytes() {
-                    let len = PIECE_LEN.min(run.bytes() - done);
-                    let address = run.address + done;
-                    let place = Frozen::place_in(space, address, len).ok_or_else(|| {
-                        ImageError::Invalid {
-                            reason: format!("space {space} has no address {address:#x}"),
-                        }
-                    })?;
-                    buffer.resize(len as usize, 0);
-                    snapshot.read(space, address, &mut buffer, Absent::Zero)?;
-                    pages.write(place, &buffer).map_err(memory)?;
-                    done += len;
-                }
+                let end = run.address.saturating_add(run.bytes());
+                read_run(snapshot, &pages, (space, run.address.max(start)..end))?;
             }
         }
-        pages.seal().map_err(memory)?;
+        pages.seal().map_err(no_memory)?;
         Ok(Image {
             state,
             memory: pages,
             pause: Duration::ZERO,
         })
+    }
+}
+
+/// Brings pages of a snapshot to their places.
+fn read_run(
+    snapshot: &Snapshot,
+    pages: &Frozen,
+    (space, addresses): (u32, Range<u64>),
+) -> Result<(), LoadError> {
+    let mut buffer = Vec::new();
+    let mut address = addresses.start;
+    while address < addresses.end {
+        let len = PIECE_LEN.min(addresses.end - address);
+        let place = Frozen::place_in(space, address, len).ok_or_else(|| ImageError::Invalid {
+            reason: format!("space {space} has no address {address:#x}"),
+        })?;
+        buffer.resize(len as usize, 0);
+        snapshot.read(space, address, &mut buffer, Absent::Zero)?;
+        pages.write(place, &buffer).map_err(no_memory)?;
+        address += len;
+    }
+    Ok(())
+}
+
+fn run(space: u32, address: u64, bytes: &[u8]) -> MemoryRun<'_> {
+    MemoryRun {
+        space,
+        address,
+        pages: Pages::Bytes(bytes),
+    }
+}
+
+fn unread(error: Errno) -> SaveError {
+    SaveError::Memory(std::io::Error::from_raw_os_error(error.number()))
+}
+
+fn no_memory(error: Errno) -> LoadError {
+    LoadError::Memory(std::io::Error::from_raw_os_error(error.number()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RootConfig;
+    use crate::{Config, End, Machine, StartError};
+
+    /// Stands for another build of this program: the same blob under another number.
+    const OTHER: u64 = 1;
+
+    fn save(image: &Image, store: &Store, name: &str) -> Snapshot {
+        let name = SnapshotName::new(name).unwrap();
+        image.save(store, &name, None, BTreeMap::new()).unwrap();
+        store.snapshot(&name).unwrap()
+    }
+
+    #[test]
+    fn a_machine_of_another_build_brings_its_personality() {
+        let name = format!("cormus-other-build-{}", std::process::id());
+        let shared = std::env::temp_dir().join(name);
+        std::fs::create_dir(&shared).unwrap();
+        let mut config = Config::new("/bin/sh");
+        let script = ": > /shared/ready; until [ -e /shared/go ]; do :; done; exit 7";
+        config
+            .arguments
+            .extend(["-c", script].map(|word| word.into()));
+        config.roots.push(RootConfig {
+            host: shared.clone(),
+            mount_point: b"/shared".to_vec(),
+            writable: true,
+        });
+        let mut machine = Machine::new(&config).expect("KVM is needed by this test");
+        let remote = machine.remote();
+        let runs = std::thread::spawn(move || machine.run());
+        while !shared.join("ready").exists() {
+            std::thread::yield_now();
+        }
+        let image = remote.capture().unwrap();
+        std::fs::write(shared.join("go"), b"").unwrap();
+        assert_eq!(runs.join().unwrap(), End::Exited(7));
+
+        let store = Store::open(&shared.join("store")).unwrap();
+        let snapshot = save(&image, &store, "ours");
+        let mut other = Image::load_for(&snapshot, OTHER).unwrap();
+        other.state.blob = OTHER;
+        assert_eq!(Machine::from_image(&other).unwrap().run(), End::Exited(7));
+        // It keeps it when it is written again.
+        let again = Image::load(&save(&other, &store, "theirs")).unwrap();
+        assert_eq!(Machine::from_image(&again).unwrap().run(), End::Exited(7));
+
+        let mut without = Image::load(&snapshot).unwrap();
+        without.state.blob = OTHER;
+        let refused = Machine::from_image(&without).unwrap_err();
+        assert!(matches!(refused, StartError::Image { .. }), "{refused}");
+        let error = without.save(
+            &store,
+            &SnapshotName::new("x").unwrap(),
+            None,
+            BTreeMap::new(),
+        );
+        assert!(matches!(error, Err(SaveError::OtherBuild)));
+        std::fs::remove_dir_all(shared).unwrap();
     }
 }

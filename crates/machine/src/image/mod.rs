@@ -9,6 +9,7 @@
 
 mod capture;
 mod disk;
+mod needs;
 mod restore;
 mod state;
 mod world;
@@ -20,7 +21,8 @@ use cormus_linux_abi::Errno;
 pub use disk::{LoadError, SaveError};
 use state::State;
 pub(crate) use state::{
-    FrozenAlarm, FrozenClock, FrozenEdge, FrozenEdges, FrozenFile, FrozenFiles, FrozenRequests,
+    Contents, FrozenAlarm, FrozenClock, FrozenEdge, FrozenEdges, FrozenFile, FrozenFiles,
+    FrozenMapped, FrozenRequests,
 };
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;

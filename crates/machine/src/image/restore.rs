@@ -23,12 +23,7 @@ impl Machine {
     /// # Errors
     /// Says what of the host is missing, which file has changed, or why the image cannot be used.
     pub fn from_image(image: &Image) -> Result<Machine, StartError> {
-        let blob = Blob::built_in();
-        if image.state.blob != blob.build() {
-            return Err(StartError::Image {
-                reason: "it was taken by another build of cormus",
-            });
-        }
+        let blob = blob_of(image)?;
         let shell = Shell::new(&image.state.config, &blob)?;
         Machine::continued(image, blob, shell)
     }
@@ -39,7 +34,7 @@ impl Machine {
     /// # Errors
     /// As [`Machine::from_image`]; also if the shell cannot be made what it was, as after a program that unmapped its libraries.
     pub fn from_image_in(image: &Image, shell: Shell) -> Result<Machine, StartError> {
-        Machine::continued(image, Blob::built_in(), shell)
+        Machine::continued(image, blob_of(image)?, shell)
     }
 
     fn continued(image: &Image, blob: Blob, mut shell: Shell) -> Result<Machine, StartError> {
@@ -54,6 +49,10 @@ impl Machine {
         machine.pristine = pristine;
         Ok(machine)
     }
+}
+
+fn blob_of(image: &Image) -> Result<Blob, StartError> {
+    Blob::at_rest(image.state.blob, &image.memory).map_err(|reason| StartError::Image { reason })
 }
 
 impl Image {
@@ -128,7 +127,10 @@ fn thaw(
 fn file_error((error, path): (Errno, Vec<u8>)) -> StartError {
     StartError::File {
         path: String::from_utf8_lossy(&path).into_owned(),
-        source: std::io::Error::from_raw_os_error(error.number()),
+        source: match error {
+            Errno::ESTALE => std::io::Error::other("it was changed or replaced since"),
+            error => std::io::Error::from_raw_os_error(error.number()),
+        },
     }
 }
 

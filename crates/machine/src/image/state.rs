@@ -8,7 +8,7 @@ use cormus_kvm::Processor;
 use serde::{Deserialize, Serialize};
 
 /// Version of the structures below; another one is refused.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// Most bytes of a state: registers of every vCPU, and a mapping table far beyond what a host process may have.
 const LEN_MAX: usize = 64 << 20;
 
@@ -69,7 +69,22 @@ pub(crate) struct FrozenFiles {
     /// Open ones, by their handles.
     pub(crate) handles: Vec<Option<FrozenFile>>,
     /// Mapped ones, in the order in which mappings name them.
-    pub(crate) mapped: Vec<FrozenFile>,
+    pub(crate) mapped: Vec<FrozenMapped>,
+}
+
+/// A host file that the machine has mapped.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FrozenMapped {
+    pub(crate) file: FrozenFile,
+    /// What its contents were recognised by, if no mapping writes to it: programs go on with pages of it that lie in no image.
+    pub(crate) contents: Option<Contents>,
+}
+
+/// Changes when a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Contents {
+    pub(crate) size: u64,
+    pub(crate) mtime_ns: i64,
 }
 
 /// A host file: beneath which root, where, and which one it was.
