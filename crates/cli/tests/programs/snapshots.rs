@@ -207,7 +207,7 @@ fn damage_is_refused_with_the_reason() {
     );
     let mut flipped = bytes.clone();
     flipped[bytes.len() / 2] ^= 1;
-    check("flipped", &flipped, "was changed or damaged");
+    check("flipped", &flipped, "the exported snapshot is refused");
     assert_eq!(registry.succeed(&["snapshots", "-q"]), "s\n");
 
     // A rollback to what cannot be read leaves the machine alone.
