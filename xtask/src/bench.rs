@@ -7,6 +7,7 @@
 
 mod bgsave;
 mod cgroups;
+mod connections;
 mod engine;
 mod groups;
 mod process;
@@ -131,10 +132,18 @@ fn measure(arena: &Arena, group: &'static Group, pvm: bool) -> Vec<Row> {
         floor: row.floor_pvm.filter(|_| pvm),
         measured: found
             .iter()
+            .filter(|(_, rounds)| !is_silent(rounds))
             .map(|(engine, rounds)| (*engine, middle(rounds, index)))
             .collect(),
     })
     .collect()
+}
+
+/// Whether an engine has nothing to do with a group.
+fn is_silent(rounds: &Result<Vec<Vec<f64>>, String>) -> bool {
+    rounds
+        .as_ref()
+        .is_ok_and(|rounds| rounds.iter().all(Vec::is_empty))
 }
 
 /// Shows what is going on to somebody who watches.

@@ -275,6 +275,9 @@ pub(crate) struct SharingArgs {
     pub(crate) allow_out: Vec<AllowOut>,
 }
 
+/// Most clones of one program at a time: the pool looks at each of them for every connection.
+const CLONE_COUNT_MAX: i64 = 2000;
+
 #[derive(Args, Debug)]
 #[command(next_help_heading = "A machine for every connection")]
 pub(crate) struct FlashArgs {
@@ -284,11 +287,11 @@ pub(crate) struct FlashArgs {
     pub(crate) per_connection: bool,
 
     /// Clones at a time; further connections wait, and are reset when too many do
-    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=CLONE_COUNT_MAX))]
     pub(crate) clones: u16,
 
     /// Clones kept ready
-    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u16).range(0..=512))]
+    #[arg(long, value_name = "COUNT", default_value_t = 4, value_parser = clap::value_parser!(u16).range(0..=CLONE_COUNT_MAX))]
     pub(crate) pool: u16,
 
     /// Connections that one process serves, one after the other; nothing of one machine is left in the next. With 1 each has a

@@ -45,6 +45,8 @@ pub(crate) struct Job {
     pub(crate) rewrite: bool,
     /// The machine's limit, when Cormus's usual one is too little.
     pub(crate) memory: Option<&'static str>,
+    /// In Cormus a machine for every connection: so many at most, and so many made ahead.
+    pub(crate) clones: Option<(usize, usize)>,
 }
 
 impl Job {
@@ -55,6 +57,7 @@ impl Job {
             user: None,
             rewrite: false,
             memory: None,
+            clones: None,
         }
     }
 
@@ -142,6 +145,10 @@ impl Arena {
         command.args(["-q", "run", "-v", &format!("{scratch}:{scratch}")]);
         if job.rewrite {
             command.arg("--rewrite");
+        }
+        if let Some((most, ahead)) = job.clones {
+            command.arg("--per-connection");
+            command.args(["--clones", &most.to_string(), "--pool", &ahead.to_string()]);
         }
         if let Some(memory) = job.memory {
             command.args(["-m", memory]);

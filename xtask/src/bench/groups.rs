@@ -1,7 +1,7 @@
 //! What is measured.
 
 use super::engine::{Arena, Engine, Job};
-use super::{bgsave, process, servers};
+use super::{bgsave, connections, process, servers};
 use crate::shell;
 use anyhow::{Context, Result, bail};
 
@@ -10,7 +10,7 @@ pub(crate) struct Group {
     pub(crate) name: &'static str,
     pub(crate) rounds: usize,
     pub(crate) rows: &'static [RowSpec],
-    /// One round with one engine: one value a row.
+    /// One round with one engine: one value a row; none if the engine has nothing to do with it.
     pub(crate) measure: fn(&Arena, Engine) -> Result<Vec<f64>>,
 }
 
@@ -183,6 +183,30 @@ pub(crate) const GROUPS: &[Group] = &[
         measure: bgsave::measure,
     },
     Group {
+        name: "connections",
+        rounds: 3,
+        rows: connections::RATE_ROWS,
+        measure: connections::rate,
+    },
+    Group {
+        name: "connection",
+        rounds: 3,
+        rows: connections::LATENCY_ROWS,
+        measure: connections::latency,
+    },
+    Group {
+        name: "clone",
+        rounds: 3,
+        rows: connections::CLONE_ROWS,
+        measure: connections::clone,
+    },
+    Group {
+        name: "clones-memory",
+        rounds: 1,
+        rows: connections::MEMORY_ROWS,
+        measure: connections::memory,
+    },
+    Group {
         name: "memory",
         rounds: 3,
         rows: &[row(
@@ -197,16 +221,16 @@ pub(crate) const GROUPS: &[Group] = &[
 /// Builds the small C programs into the arena and puts the Python ones beside them.
 pub(crate) fn compile(arena: &Arena) -> Result<()> {
     let sources = shell::root().join("xtask/bench");
-    for name in ["getpid", "pipe", "clock", "fork", "hold"] {
+    for name in ["getpid", "pipe", "clock", "fork", "hold", "accept"] {
         let mut gcc = shell::command("gcc -O2 -Wall -o");
         gcc.arg(arena.scratch.join(name))
             .arg(sources.join(format!("{name}.c")));
-        if name == "hold" {
+        if ["hold", "accept"].contains(&name) {
             gcc.arg("-static");
         }
         shell::output(&mut gcc)?;
     }
-    for name in ["cpu.py", "fork.py"] {
+    for name in ["cpu.py", "fork.py", "serve.py"] {
         std::fs::copy(sources.join(name), arena.scratch.join(name))
             .with_context(|| format!("cannot copy {name}"))?;
     }

@@ -246,7 +246,7 @@ fn postgres_template(arena: &Arena) -> Result<PathBuf> {
     Ok(template)
 }
 
-fn number_after(text: &str, label: &str) -> Option<f64> {
+pub(crate) fn number_after(text: &str, label: &str) -> Option<f64> {
     let rest = text
         .lines()
         .find_map(|line| line.trim_start().strip_prefix(label))?;
