@@ -11,6 +11,7 @@ mod connections;
 mod engine;
 mod groups;
 mod process;
+mod rest;
 mod servers;
 mod table;
 

@@ -1,7 +1,7 @@
 //! What is measured.
 
 use super::engine::{Arena, Engine, Job};
-use super::{bgsave, connections, process, servers};
+use super::{bgsave, connections, process, rest, servers};
 use crate::shell;
 use anyhow::{Context, Result, bail};
 
@@ -183,6 +183,18 @@ pub(crate) const GROUPS: &[Group] = &[
         measure: bgsave::measure,
     },
     Group {
+        name: "live-fork",
+        rounds: 5,
+        rows: rest::FORK_ROWS,
+        measure: rest::fork,
+    },
+    Group {
+        name: "snapshot",
+        rounds: 5,
+        rows: rest::SNAPSHOT_ROWS,
+        measure: rest::snapshot,
+    },
+    Group {
         name: "connections",
         rounds: 3,
         rows: connections::RATE_ROWS,
@@ -230,7 +242,7 @@ pub(crate) fn compile(arena: &Arena) -> Result<()> {
         }
         shell::output(&mut gcc)?;
     }
-    for name in ["cpu.py", "fork.py", "serve.py"] {
+    for name in ["cpu.py", "fork.py", "serve.py", "ticks.py"] {
         std::fs::copy(sources.join(name), arena.scratch.join(name))
             .with_context(|| format!("cannot copy {name}"))?;
     }
