@@ -1,14 +1,20 @@
-//! Runs a program in a machine that is brought to rest and continued in another one, again and again, at random instants.
+//! Runs a program in a machine that is brought to rest and continued in another one, again and again, at random instants. Every few
+//! times what lies between the two is a snapshot on disk.
 //!
 //! `resting SEED PROGRAM`: the program must notice nothing. The environment and the directory are the caller's.
 
+use cormus_machine::store::{Snapshot, SnapshotName, Store};
 use cormus_machine::{CaptureError, Config, End, Image, Machine};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
 
 /// Most times that the machine is brought to rest.
 const RESTS_MAX: u32 = 40;
+/// One rest in so many is on disk.
+const DISK_EVERY: u64 = 4;
 /// Longest time between two rests; short ones are as likely as long ones.
 const RUN_MICROSECONDS_MAX: u64 = 1 << 18;
 
@@ -38,15 +44,60 @@ fn main() -> ExitCode {
     };
     let mut machine = Machine::new(&config(&program)).expect("the machine can be made");
     let mut random = Random(seed | 1);
+    let mut disk = Disk::new();
     for _ in 0..RESTS_MAX {
-        match run_until(machine, random.run_time()) {
+        let mut image = match run_until(machine, random.run_time()) {
             Ok(end) => return code(&end),
-            Err(image) => {
-                machine = Machine::from_image(&image).expect("the image can be continued")
-            }
+            Err(image) => image,
+        };
+        if random.next().is_multiple_of(DISK_EVERY) {
+            image = Box::new(disk.pass(&image));
         }
+        machine = Machine::from_image(&image).expect("the image can be continued");
     }
     code(&machine.run())
+}
+
+/// A store of this run's own, gone when it ends.
+struct Disk {
+    path: PathBuf,
+    store: Store,
+    last: Option<Snapshot>,
+}
+
+impl Disk {
+    fn new() -> Disk {
+        let path = std::env::temp_dir().join(format!("cormus-resting-{}", std::process::id()));
+        let store = Store::open(&path).expect("a store can be made");
+        Disk {
+            path,
+            store,
+            last: None,
+        }
+    }
+
+    /// Writes an image as the next one of its line, and reads it again.
+    fn pass(&mut self, image: &Image) -> Image {
+        let name = SnapshotName::new("last").expect("a good name");
+        if self.last.is_some() {
+            self.store
+                .remove(&name)
+                .expect("the snapshot can be removed");
+        }
+        image
+            .save(&self.store, &name, self.last.take(), BTreeMap::new())
+            .expect("the snapshot can be written");
+        let snapshot = self.store.snapshot(&name).expect("the snapshot is there");
+        let image = Image::load(&snapshot).expect("the snapshot can be read");
+        self.last = Some(snapshot);
+        image
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
 }
 
 fn config(program: &str) -> Config {
