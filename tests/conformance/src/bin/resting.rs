@@ -51,7 +51,7 @@ fn main() -> ExitCode {
             Err(image) => image,
         };
         if random.next().is_multiple_of(DISK_EVERY) {
-            image = Box::new(disk.pass(&image));
+            *image = disk.pass(&image);
         }
         machine = Machine::from_image(&image).expect("the image can be continued");
     }
