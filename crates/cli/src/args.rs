@@ -1,6 +1,6 @@
 //! The command line: what can be asked for, in the words that `--help` shows.
 
-use crate::values::{AllowOut, Bytes, MilliCpus, Name, Publish, User, Variable, Volume};
+use crate::values::{AllowOut, Bytes, HttpGet, MilliCpus, Name, Publish, User, Variable, Volume};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use std::ffi::OsString;
@@ -298,6 +298,24 @@ pub(crate) struct FlashArgs {
     /// process of its own too
     #[arg(long, value_name = "COUNT", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) reuse: u32,
+
+    /// Stop the program not at its first accept but when it answers this request on the published port with success; other answers
+    /// are asked for again
+    #[arg(
+        long,
+        value_name = "'HTTP GET /PATH'",
+        requires = "per_connection",
+        conflicts_with = "ready_line"
+    )]
+    pub(crate) ready: Option<HttpGet>,
+
+    /// Stop the program when a line of its output has this text in it, and it listens
+    #[arg(long, value_name = "TEXT", requires = "per_connection")]
+    pub(crate) ready_line: Option<String>,
+
+    /// Seconds that the program has to become ready
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) ready_seconds: u32,
 
     /// Seconds after which a clone is ended with its connection
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]

@@ -1,17 +1,25 @@
 //! `cormus run --per-connection`: the program starts once, and every connection gets a machine of its own.
 
+mod ready;
+mod tee;
+
+pub(crate) use ready::Ready;
+
 use crate::failure::{Ended, Failure};
 use crate::launch;
 use crate::spec::{Flash, MachineSpec};
 use crate::values::{Protocol, Publish};
 use anyhow::{Context, Result, bail};
 use cormus_machine::{End, Image, Machine, Pool, PoolLimits};
+use ready::Event;
 use std::net::TcpListener;
+use std::sync::mpsc;
+use tee::Tee;
 
 /// Connections that may wait for a clone, for each clone there may be.
 const WAITING_PER_CLONE: usize = 4;
 
-/// Starts the program, stops it at its first accept, and serves connections with clones from there.
+/// Starts the program, stops it when it is ready, and serves connections with clones from there.
 ///
 /// `ready` is called once, when connections are served.
 pub(crate) fn serve(
@@ -26,9 +34,9 @@ pub(crate) fn serve(
             .with_context(|| format!("cannot listen on {}", publish.host))
     });
     let listeners = listeners.collect::<Result<Vec<_>>>()?;
-    let image = match warm_up(spec, port)? {
+    let image = match warm_up(spec, flash, port)? {
         Ok(image) => image,
-        Err(end) => bail_early(port, &end)?,
+        Err(end) => return Err(ready::ended_early(&flash.ready_when, port, &end).into()),
     };
     ready()?;
     let limits = PoolLimits {
@@ -56,38 +64,43 @@ fn port(publish: &[Publish]) -> Result<u16> {
     Ok(port)
 }
 
-/// Runs the program until it accepts a connection: the machine at that instant, or how it ended before.
-fn warm_up(spec: &MachineSpec, port: u16) -> Result<Result<Image, End>, Failure> {
+/// Runs the program until it is ready: the machine at that instant, or how it ended before.
+fn warm_up(spec: &MachineSpec, flash: &Flash, port: u16) -> Result<Result<Image, End>, Failure> {
+    let (tell, events) = mpsc::channel();
+    // Before the machine, which keeps the streams that it finds.
+    let tee = match &flash.ready_when {
+        Ready::Line(text) => Some(Tee::new(text, &tell)?),
+        Ready::Accept | Ready::Http(_) => None,
+    };
     let mut config = launch::config(spec)?;
     config.stop_at_accept = Some(port);
     let mut machine = Machine::new(&config).context("cannot make the machine")?;
     let remote = machine.remote();
-    std::thread::scope(|scope| {
-        let run = std::thread::Builder::new()
-            .spawn_scoped(scope, move || machine.run())
-            .context("cannot start a thread")?;
-        let image = remote.wait_for_accept().and_then(|()| remote.capture());
+    let (stop, stopped) = mpsc::channel();
+    let result = std::thread::scope(|scope| -> Result<_> {
+        let ended = tell.clone();
+        let run = std::thread::Builder::new().spawn_scoped(scope, move || {
+            let end = machine.run();
+            // Nobody listens once the program was ready.
+            let _ = ended.send(Event::Ended);
+            end
+        });
+        let run = run.context("cannot start a thread")?;
+        let watched = remote.clone();
+        scope.spawn(move || flash.ready_when.watch(&watched, port, &tell, &stopped));
+        let limits = (port, flash.ready_max);
+        let image = match flash.ready_when.wait(&events, limits) {
+            Ok(true) => ready::unless_ended(remote.capture()),
+            Ok(false) => Ok(None),
+            Err(error) => Err(error),
+        };
         remote.end();
+        drop(stop);
         let end = run
             .join()
             .unwrap_or_else(|_| End::Failed("its thread panicked".to_owned()));
-        match image {
-            Ok(image) => Ok(Ok(image)),
-            Err(cormus_machine::CaptureError::Ended) => Ok(Err(end)),
-            Err(error) => Err(anyhow::Error::from(error).into()),
-        }
-    })
-}
-
-fn bail_early<T>(port: u16, end: &End) -> Result<T> {
-    match end {
-        End::Failed(reason) => bail!("the machine failed: {reason}"),
-        End::Exited(code) => bail!(
-            "the program exited with code {code} before it accepted a connection on port {port}: does it listen there, on 0.0.0.0?"
-        ),
-        End::Signaled(signal) => bail!(
-            "the program was ended by signal {signal} before it accepted a connection on port {port}"
-        ),
-        End::Frozen => bail!("the machine was frozen before it accepted a connection"),
-    }
+        Ok(image?.ok_or(end))
+    });
+    drop(tee);
+    Ok(result?)
 }

@@ -1,6 +1,7 @@
 //! What a machine is made from: the command line with its defaults filled in and its paths made whole.
 
 use crate::args::{FlashArgs, ProcessArgs, RunArgs};
+use crate::flash::Ready;
 use crate::values::{AllowOut, Name, Publish, User, Variable, Volume, read_env_file};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
@@ -49,6 +50,8 @@ pub(crate) struct Flash {
     pub(crate) clones_max: usize,
     pub(crate) lifetime: Duration,
     pub(crate) uses_max: u32,
+    pub(crate) ready_when: Ready,
+    pub(crate) ready_max: Duration,
 }
 
 /// What is to be told about the run beside the program's own output.
@@ -146,6 +149,12 @@ fn flash(args: &FlashArgs) -> Option<Flash> {
     args.per_connection.then(|| Flash {
         ready: args.pool.into(),
         uses_max: args.reuse,
+        ready_when: match (&args.ready, &args.ready_line) {
+            (Some(get), _) => Ready::Http(get.clone()),
+            (None, Some(text)) => Ready::Line(text.clone()),
+            (None, None) => Ready::Accept,
+        },
+        ready_max: Duration::from_secs(args.ready_seconds.into()),
         clones_max: args.clones.into(),
         lifetime: Duration::from_secs(args.connection_seconds.into()),
     })

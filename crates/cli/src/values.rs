@@ -37,6 +37,39 @@ impl FromStr for Bytes {
     }
 }
 
+/// What a program is asked for to see whether it is ready: `HTTP GET /healthz`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HttpGet(String);
+
+impl HttpGet {
+    pub(crate) fn path(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for HttpGet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HTTP GET {}", self.0)
+    }
+}
+
+impl FromStr for HttpGet {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let words: Vec<&str> = text.split(' ').collect();
+        match words.as_slice() {
+            ["HTTP", "GET", path] if is_path(path) => Ok(Self((*path).to_owned())),
+            _ => bail!("write a request such as 'HTTP GET /healthz'"),
+        }
+    }
+}
+
+/// What may stand in the first line of a request as it is.
+fn is_path(text: &str) -> bool {
+    text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// A number of CPUs in thousandths: `2`, `1.5`, `0.25`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct MilliCpus(pub(crate) u32);

@@ -195,10 +195,8 @@ impl Machine {
     /// # Errors
     /// `ENOENT` if it does not listen there.
     pub fn hand_over(&self, guest_port: u16, connection: OwnedFd) -> std::io::Result<()> {
-        let monitor = &self.monitor;
-        monitor
-            .edges
-            .hand_over(&monitor.region, &monitor.requests, guest_port, connection)
+        self.monitor
+            .hand_over(guest_port, connection)
             .map_err(|error| std::io::Error::from_raw_os_error(error.number()))
     }
 

@@ -19,6 +19,7 @@ use crate::watch::Watch;
 use cormus_guest_mem::{Physical, Region, Tables, Windows};
 use cormus_linux_abi::{Errno, SysResult};
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -232,6 +233,12 @@ impl Monitor {
         if self.edges.pump.is_vcpu(index) {
             self.edges.ring();
         }
+    }
+
+    /// Lets a connection wait on a port that the machine listens on.
+    pub(crate) fn hand_over(&self, guest_port: u16, connection: OwnedFd) -> SysResult<()> {
+        self.edges
+            .hand_over(&self.region, &self.requests, guest_port, connection)
     }
 
     /// Processor time of the machine since its program began.

@@ -1,11 +1,13 @@
 //! Speaking to a running machine from outside: signals, the size of its terminal, standing still, images.
 
+use crate::edges::Progress;
 use crate::end::End;
 use crate::image::{CaptureError, Image};
 use crate::machine::Machine;
 use crate::monitor::Monitor;
 use crate::park::{Parked, park};
 use cormus_hypercall::boot::Request;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Weak};
 
 /// The signal that ends a program whatever it does.
@@ -59,11 +61,44 @@ impl Remote {
     /// # Errors
     /// When the machine has ended before.
     pub fn wait_for_accept(&self) -> Result<(), CaptureError> {
+        self.wait_for(Progress::Accepts)
+    }
+
+    /// Waits until the program listens on the port of [`Config::stop_at_accept`](crate::Config::stop_at_accept).
+    ///
+    /// # Errors
+    /// When the machine has ended before.
+    pub fn wait_for_listen(&self) -> Result<(), CaptureError> {
+        self.wait_for(Progress::Listens)
+    }
+
+    fn wait_for(&self, progress: Progress) -> Result<(), CaptureError> {
         let monitor = self.monitor()?;
-        if monitor.edges.wait_for_accept(|| monitor.stopping()) {
-            Ok(())
-        } else {
-            Err(CaptureError::Ended)
+        let reached = monitor.edges.wait_for(progress, || monitor.stopping());
+        reached.then_some(()).ok_or(CaptureError::Ended)
+    }
+
+    /// Connects to the port of [`Config::stop_at_accept`](crate::Config::stop_at_accept), on which the program listens.
+    ///
+    /// # Errors
+    /// When the machine has ended or does not listen there, or the host has no sockets.
+    pub fn connect(&self, guest_port: u16) -> std::io::Result<TcpStream> {
+        let ended = std::io::ErrorKind::ConnectionRefused;
+        let monitor = self.monitor.upgrade().ok_or(ended)?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let stream = TcpStream::connect(listener.local_addr()?)?;
+        let ours = stream.local_addr()?;
+        loop {
+            let (connection, from) = listener.accept()?;
+            // Anybody on the host could have been quicker.
+            if from != ours {
+                continue;
+            }
+            monitor
+                .hand_over(guest_port, connection.into())
+                .map_err(|error| std::io::Error::from_raw_os_error(error.number()))?;
+            monitor.serve_edge_news(true);
+            return Ok(stream);
         }
     }
 

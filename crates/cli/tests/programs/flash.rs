@@ -229,6 +229,123 @@ fn a_connection_lives_so_long_and_no_longer() {
     assert!(ask(&mut connect(port), "b\n").unwrap().starts_with("1 "));
 }
 
+/// Counts how often it was asked, and is healthy from the third time on.
+const HEALTH: &str = r"
+import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    asked = 0
+    def do_GET(self):
+        Handler.asked += 1
+        well = self.path != '/healthz' or Handler.asked > 2
+        body = f'{Handler.asked} {os.getpid()}\n'.encode()
+        self.send_response(200 if well else 503)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *words):
+        pass
+with http.server.HTTPServer(('0.0.0.0', 80), Handler) as server:
+    print('warm', flush=True)
+    server.serve_forever()
+";
+
+fn get(port: u16) -> String {
+    let mut stream = connect(port);
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn an_answer_says_that_a_program_is_ready() {
+    let port = free_port();
+    let publish = format!("{port}:80");
+    let ready = "HTTP GET /healthz";
+    let options = ["--per-connection", "-p", &publish, "--ready", ready];
+    let _server = Server::start(&options, &["python3", "-c", HEALTH], "warm");
+    // A connection waits until clones are there.
+    let answers = [get(port), get(port)];
+    for answer in answers {
+        assert!(answer.contains("200 OK"), "{answer}");
+        assert!(answer.contains("\r\n\r\n4 "), "{answer}");
+    }
+}
+
+/// Listens, works, says so, and works on; never accepts before it is connected to.
+const LINES: &str = r"
+import select, socket, sys
+listener = socket.create_server(('0.0.0.0', 80))
+listener.setblocking(False)
+warm = sum(range(1000))
+print('half of it', flush=True)
+print('all of it is warm', file=sys.stderr, flush=True)
+while True:
+    select.select([listener], [], [])
+    try:
+        connection, _ = listener.accept()
+    except BlockingIOError:
+        continue
+    connection.sendall(f'{warm}\n'.encode())
+    connection.close()
+";
+
+#[test]
+fn a_line_says_that_a_program_is_ready() {
+    let port = free_port();
+    let publish = format!("{port}:80");
+    let options = [
+        "--per-connection",
+        "-p",
+        &publish,
+        "--ready-line",
+        "is warm",
+    ];
+    // The lines are passed on.
+    let _server = Server::start(&options, &["python3", "-c", LINES], "all of it is warm");
+    for _ in 0..3 {
+        let mut answer = String::new();
+        connect(port).read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "499500\n");
+    }
+}
+
+#[test]
+fn programs_that_are_never_ready_are_said() {
+    let port = free_port();
+    let publish = format!("{port}:80");
+    let check = |options: &[&str], program: &str, expect: &str| {
+        let run = ["run", "--per-connection", "-p", &publish];
+        let words = [&run, options, &["--", "python3", "-c", program]].concat();
+        let outcome = finish(cormus(&words), "");
+        assert_eq!(code(outcome.status), 125, "{options:?}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(expect), "{}", outcome.stderr);
+    };
+    let line = ["--ready-line", "warm"];
+    let http = ["--ready", "HTTP GET /healthz"];
+    let soon = ["--ready-seconds", "1"];
+    check(
+        &line,
+        "print('cold')",
+        "exited with code 0 before it wrote a line with `warm`",
+    );
+    check(&http, "1 / 0", "before it answered `HTTP GET /healthz`");
+    let sleeps = "import time; print('warm', flush=True); time.sleep(100)";
+    check(
+        &[&line[..], &soon].concat(),
+        sleeps,
+        "it does not listen on port 80",
+    );
+    check(&soon, sleeps, "it does not listen on port 80");
+    let refuses = HEALTH.replace("Handler.asked > 2", "False");
+    check(
+        &[&http[..], &soon].concat(),
+        &refuses,
+        "the last answer was `HTTP/1.0 503 Service Unavailable`",
+    );
+    check(&["--ready", "GET /"], "1", "'HTTP GET /healthz'");
+}
+
 #[test]
 fn what_cannot_be_served_is_said() {
     let port = free_port();

@@ -20,11 +20,22 @@ use std::sync::{Condvar, Mutex, PoisonError};
 pub(super) struct Flash {
     /// The port whose first accept is waited for.
     stop_at: Option<u16>,
-    reached: Mutex<bool>,
+    reached: Mutex<Progress>,
     changed: Condvar,
     /// Number plus one of the edge with which the machine ends; 0 for none.
     last: AtomicU32,
     over: AtomicBool,
+}
+
+/// How far the machine that warms up has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Progress {
+    #[default]
+    Starting,
+    /// The program listens on the port.
+    Listens,
+    /// The program accepts on it.
+    Accepts,
 }
 
 impl Flash {
@@ -40,9 +51,10 @@ impl Flash {
         self.stop_at == Some(guest_port)
     }
 
-    /// The program accepts.
-    pub(super) fn reach(&self) {
-        *self.reached.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    /// The program has come so far.
+    pub(super) fn reach(&self, progress: Progress) {
+        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        *reached = progress.max(*reached);
         self.changed.notify_all();
     }
 
@@ -55,20 +67,20 @@ impl Flash {
 }
 
 impl Edges {
-    /// Waits until the program accepts on the port of [`Flash::stops_at`], or `ended` says that it never will; whether it did.
-    pub(crate) fn wait_for_accept(&self, ended: impl Fn() -> bool) -> bool {
+    /// Waits until the program has come so far on the port of [`Flash::stops_at`], or `ended` says that it never will; whether it did.
+    pub(crate) fn wait_for(&self, progress: Progress, ended: impl Fn() -> bool) -> bool {
         let flash = &self.flash;
         let mut reached = flash.reached.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*reached && !ended() {
+        while *reached < progress && !ended() {
             reached = flash
                 .changed
                 .wait(reached)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        *reached
+        *reached >= progress
     }
 
-    /// The machine ends: who waits for an accept looks.
+    /// The machine ends: who waits looks.
     pub(crate) fn wake_waiter(&self) {
         // The lock orders this after a look that saw the old state.
         let _reached = self.flash.reached.lock();
@@ -95,10 +107,11 @@ impl Edges {
         if announce {
             requests.announce(region, number);
         }
+        self.flash.reach(Progress::Listens);
         Ok(u64::from(number))
     }
 
-    /// Lets a connection wait on the listener of a port; the machine is to end with it.
+    /// Lets a connection wait on the listener of a port. The machine is to end with it, unless it is one that warms up.
     ///
     /// # Errors
     /// `ENOENT` if the machine does not listen there.

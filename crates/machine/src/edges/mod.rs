@@ -30,6 +30,7 @@ use cormus_hypercall::layout::{BOARD_OFFSET, REGION_BASE};
 use cormus_linux_abi::{Errno, SysResult};
 use datagram::Datagrams;
 use flash::Flash;
+pub(crate) use flash::Progress;
 use rustix::event::{EventfdFlags, epoll};
 use std::collections::VecDeque;
 use std::mem::offset_of;
@@ -277,14 +278,20 @@ impl Edges {
         let new = Control::new(&self.changes, region, control, true)?;
         // Cleared first: a connection that comes now sets it again.
         listening.clear_status(region, status::ACCEPT);
-        if self.flash.stops_at(*guest_port) {
-            self.flash.reach();
-            return Err(Errno::EAGAIN);
-        }
+        let warms_up = self.flash.stops_at(*guest_port);
         if let Some(connection) = handed.pop_front() {
+            if !handed.is_empty() {
+                listening.set_status(region, status::ACCEPT);
+            }
             let number = self.add_stream(&mut table, Stream::new(connection, new, true, region))?;
-            self.ends_with(number as u32);
+            if !warms_up {
+                self.ends_with(number as u32);
+            }
             return Ok(number);
+        }
+        if warms_up {
+            self.flash.reach(Progress::Accepts);
+            return Err(Errno::EAGAIN);
         }
         let accepted = published
             .iter()
