@@ -1,11 +1,8 @@
-//! Copying pages behind the back of a machine that runs on: a fork of this process has them as they were.
-//!
-//! The host's fork shares all private pages copy-on-write, which takes tens of microseconds a megabyte, where copying takes a
-//! millisecond. So the machine stands still for the fork alone. The child makes nothing but calls of the kernel: it has one
-//! thread of this process, and whatever the others held locked stays locked in it.
+//! Copying pages to a file behind the back of a machine that runs on: a [`Helper`] has them as they were.
 #![allow(unsafe_code, reason = "a child process between fork and exit")]
 
 use crate::frozen::Frozen;
+use crate::helper::Helper;
 use crate::sys;
 use cormus_linux_abi::{Errno, SysResult};
 use std::os::fd::AsRawFd;
@@ -24,7 +21,7 @@ pub(crate) struct Run {
 /// A copy that may still be under way.
 #[derive(Debug)]
 #[must_use]
-pub struct Copier(Option<libc::pid_t>);
+pub struct Copier(Option<Helper>);
 
 impl Copier {
     /// Begins to copy. What this process writes to the pages from now on is not copied.
@@ -35,65 +32,22 @@ impl Copier {
             }
             return Ok(Copier(None));
         }
-        // SAFETY: the child calls nothing but `in_child`, which makes system calls only.
-        match unsafe { libc::fork() } {
-            -1 => Err(sys::last_error()),
-            0 => in_child(to.fd().as_raw_fd(), runs),
-            child => Ok(Copier(Some(child))),
-        }
+        let to = to.fd().as_raw_fd();
+        let helper = Helper::start(to, || {
+            // It must not outlive who waits for it.
+            // SAFETY: passes numbers only.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+            runs.iter().try_for_each(|run| copy(to, run))
+        })?;
+        Ok(Copier(Some(helper)))
     }
 
     /// Waits until all is copied.
     ///
     /// # Errors
     /// `ENOMEM` if it could not be.
-    pub fn finish(mut self) -> SysResult<()> {
-        match self.0.take() {
-            None => Ok(()),
-            Some(child) if wait(child) == 0 => Ok(()),
-            Some(_) => Err(Errno::ENOMEM),
-        }
-    }
-}
-
-impl Drop for Copier {
-    fn drop(&mut self) {
-        if let Some(child) = self.0.take() {
-            // SAFETY: a child of this process that nobody has waited for, so the number is still its.
-            unsafe { libc::kill(child, libc::SIGKILL) };
-            wait(child);
-        }
-    }
-}
-
-/// Waits for a child's end. Its status, 0 for success.
-fn wait(child: libc::pid_t) -> i32 {
-    let mut status = -1;
-    // SAFETY: the kernel fills the status.
-    while unsafe { libc::waitpid(child, &raw mut status, 0) } < 0 {
-        if sys::last_error() != Errno::EINTR {
-            return -1;
-        }
-    }
-    status
-}
-
-fn in_child(to: i32, runs: &[Run]) -> ! {
-    // It must not outlive who waits for it.
-    // SAFETY: passes numbers only.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    // A connection that this process closes meanwhile must end then, and not when the child does.
-    close_others(to);
-    let code = i32::from(runs.iter().any(|run| copy(to, run).is_err()));
-    // SAFETY: ends the child without running anything of this process's.
-    unsafe { libc::_exit(code) }
-}
-
-fn close_others(kept: i32) {
-    let kept = kept.cast_unsigned();
-    for (first, last) in [(0, kept.saturating_sub(1)), (kept + 1, u32::MAX)] {
-        // SAFETY: closes descriptors of the child alone.
-        unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    pub fn finish(self) -> SysResult<()> {
+        self.0.map_or(Ok(()), Helper::finish)
     }
 }
 

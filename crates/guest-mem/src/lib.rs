@@ -11,8 +11,10 @@
 //! only 39 bits of them.
 
 mod copier;
+mod filler;
 mod fork;
 mod frozen;
+mod helper;
 mod mapping;
 mod memory;
 mod own;

@@ -6,6 +6,7 @@ use crate::own::OwnFile;
 use crate::sys;
 use cormus_linux_abi::{Errno, SysResult};
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
@@ -23,7 +24,6 @@ const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
 
 /// `struct pm_scan_arg` of the kernel.
 #[repr(C)]
-#[derive(Default)]
 struct ScanArgument {
     size: u64,
     flags: u64,
@@ -37,6 +37,23 @@ struct ScanArgument {
     category_mask: u64,
     category_anyof_mask: u64,
     return_mask: u64,
+}
+
+impl ScanArgument {
+    const NONE: ScanArgument = ScanArgument {
+        size: size_of::<ScanArgument>() as u64,
+        flags: 0,
+        start: 0,
+        end: 0,
+        walk_end: 0,
+        vec: 0,
+        vec_len: 0,
+        max_pages: 0,
+        category_inverted: 0,
+        category_mask: 0,
+        category_anyof_mask: 0,
+        return_mask: 0,
+    };
 }
 
 /// `struct page_region` of the kernel.
@@ -56,6 +73,14 @@ fn page_map() -> SysResult<&'static File> {
     FILE.get().ok_or(Errno::ENOSYS)
 }
 
+/// Not of a file (or shared memory), not the zero page, and either here or swapped.
+const PRIVATE: ScanArgument = ScanArgument {
+    category_inverted: IS_FILE | IS_ZERO_FRAME,
+    category_mask: IS_FILE | IS_ZERO_FRAME,
+    category_anyof_mask: IS_PRESENT | IS_SWAPPED,
+    ..ScanArgument::NONE
+};
+
 /// Calls `each` with every run of pages in a range that are private to it: written by its process, in
 /// memory or swapped out.
 pub(crate) fn private(
@@ -63,54 +88,81 @@ pub(crate) fn private(
     len: u64,
     each: &mut impl FnMut(Run) -> SysResult<()>,
 ) -> SysResult<()> {
-    // Not of a file (or shared memory), not the zero page, and either here or swapped.
-    let argument = ScanArgument {
-        category_inverted: IS_FILE | IS_ZERO_FRAME,
-        category_mask: IS_FILE | IS_ZERO_FRAME,
-        category_anyof_mask: IS_PRESENT | IS_SWAPPED,
-        ..Default::default()
-    };
-    match scan(start, start + len, argument, each) {
-        Err(Errno::ENOTTY) => private_by_map(start, start + len, each),
+    private_up_to(start, len, u64::MAX, each).map(drop)
+}
+
+/// As [`private`], but may stop when `bytes` have been found. Whether it went through the whole range.
+pub(crate) fn private_up_to(
+    start: u64,
+    len: u64,
+    bytes: u64,
+    each: &mut impl FnMut(Run) -> SysResult<()>,
+) -> SysResult<bool> {
+    match scan(page_map()?, start..start + len, PRIVATE, bytes, each) {
+        Err(Errno::ENOTTY) => private_by_map(start, start + len, each).map(|()| true),
         result => result,
     }
+}
+
+/// As [`private`], in a fork of this process and of its memory. It allocates nothing.
+///
+/// # Errors
+/// Where [`private_up_to`] never stops before the end, `ENOTTY`.
+pub(crate) fn private_in_helper(
+    start: u64,
+    len: u64,
+    each: &mut impl FnMut(Run) -> SysResult<()>,
+) -> SysResult<()> {
+    let map = sys::open_read(c"/proc/self/pagemap")?;
+    scan(&map, start..start + len, PRIVATE, u64::MAX, each).map(drop)
 }
 
 /// How many pages of a range are in memory.
 pub(crate) fn resident(start: u64, len: u64) -> SysResult {
     let argument = ScanArgument {
         category_mask: IS_PRESENT,
-        ..Default::default()
+        ..ScanArgument::NONE
     };
     let mut pages = 0;
     let mut count = |(from, to): Run| {
         pages += (to - from) / sys::PAGE;
         Ok(())
     };
-    match scan(start, start + len, argument, &mut count) {
+    match scan(
+        page_map()?,
+        start..start + len,
+        argument,
+        u64::MAX,
+        &mut count,
+    ) {
         Err(Errno::ENOTTY) => walk(start, start + len, |entry| entry >> 63 & 1 == 1, &mut count)?,
-        result => result?,
+        result => drop(result?),
     }
     Ok(pages)
 }
 
+/// Whether it went through the whole range before it found `bytes`.
 fn scan(
-    mut start: u64,
-    end: u64,
+    map: &File,
+    Range { mut start, end }: Range<u64>,
     mut argument: ScanArgument,
+    mut bytes: u64,
     each: &mut impl FnMut(Run) -> SysResult<()>,
-) -> SysResult<()> {
+) -> SysResult<bool> {
     let mut regions = [PageRegion::default(); BATCH];
-    argument.size = size_of::<ScanArgument>() as u64;
     argument.vec = regions.as_mut_ptr() as u64;
     argument.vec_len = BATCH as u64;
     while start < end {
+        if bytes < sys::PAGE {
+            return Ok(false);
+        }
         (argument.start, argument.end) = (start, end);
+        argument.max_pages = bytes / sys::PAGE;
         // SAFETY: the argument names a buffer of ours of the size it says, and a range to look at.
-        let found =
-            unsafe { libc::ioctl(page_map()?.as_raw_fd(), PAGEMAP_SCAN, &raw mut argument) };
+        let found = unsafe { libc::ioctl(map.as_raw_fd(), PAGEMAP_SCAN, &raw mut argument) };
         let found = usize::try_from(found).map_err(|_| sys::last_error())?;
         for region in &regions[..found.min(BATCH)] {
+            bytes = bytes.saturating_sub(region.end - region.start);
             each((region.start, region.end))?;
         }
         if argument.walk_end <= start {
@@ -118,7 +170,7 @@ fn scan(
         }
         start = argument.walk_end;
     }
-    Ok(())
+    Ok(true)
 }
 
 fn private_by_map(
@@ -186,6 +238,12 @@ mod tests {
         })
         .unwrap();
         assert_eq!(runs, [(1, 2), (3, 4)]);
+        let mut first = Vec::new();
+        let whole = private_up_to(start, 4 * sys::PAGE, sys::PAGE, &mut |run| {
+            first.push(run.0 - start);
+            Ok(())
+        });
+        assert_eq!((whole, first), (Ok(false), vec![sys::PAGE]));
         let mut by_map = Vec::new();
         private_by_map(start, start + 4 * sys::PAGE, &mut |run| {
             by_map.push(run);

@@ -5,11 +5,16 @@
 #![allow(unsafe_code, reason = "ioctls with addresses in their arguments")]
 
 use crate::own::OwnFile;
+use crate::sys;
+use cormus_linux_abi::{Errno, SysResult};
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// What every user may ask for: faults of the kernel's own accesses are not handled.
 const USER_MODE_ONLY: i32 = 1;
+/// Bytes put in place at a time, so that the kernel holds what it locks for some 100 µs.
+const PIECE: u64 = 64 * sys::PAGE;
+
 const API: u64 = 0xaa;
 const MODE_MISSING: u64 = 1;
 
@@ -27,7 +32,8 @@ pub(crate) struct Placer {
     range: [u64; 2],
 }
 
-fn descriptor() -> Option<RawFd> {
+/// What places pages in this process's memory, also for a fork of it.
+pub(crate) fn descriptor() -> Option<RawFd> {
     static FD: OwnFile = OwnFile::new(open);
     FD.get().map(AsRawFd::as_raw_fd)
 }
@@ -59,15 +65,51 @@ impl Placer {
         })
     }
 
-    /// Copies whole pages to where none are yet. Bytes copied before the first that could not be.
-    pub(crate) fn place(&self, from: u64, to: u64, len: u64) -> u64 {
+    /// Copies whole pages to where none are yet. Bytes copied, at least a page's.
+    ///
+    /// # Errors
+    /// Why the first page could not be: `EEXIST` where one is, `ENOENT` if the range is not one mapping's, `ESRCH` when the
+    /// process whose memory it is has ended.
+    pub(crate) fn place(&self, from: u64, to: u64, len: u64) -> SysResult {
         let mut argument = [to, from, len, 0, 0];
         if ioctl(self.fd, UFFDIO_COPY, &mut argument) {
-            return len;
+            return Ok(len);
         }
         // The kernel says how far it came, or gives a negated error number.
-        let copied = argument[4].cast_signed();
-        u64::try_from(copied).map_or(0, |copied| copied.min(len))
+        let error = sys::last_error();
+        match u64::try_from(argument[4].cast_signed()) {
+            Ok(copied) if copied != 0 => Ok(copied.min(len)),
+            _ => Err(error),
+        }
+    }
+}
+
+impl Placer {
+    /// Copies a run of whole pages, from, to and length. Pages that cannot be put in place are given to `refused`, from and to,
+    /// one by one with the reason.
+    ///
+    /// # Errors
+    /// Those of `refused`.
+    pub(crate) fn put(
+        &self,
+        (from, to, len): (u64, u64, u64),
+        mut refused: impl FnMut(Errno, (u64, u64)) -> SysResult<()>,
+    ) -> SysResult<()> {
+        let (mut done, mut piece) = (0, PIECE);
+        while done < len {
+            let size = piece.min(len - done);
+            match self.place(from + done, to + done, size) {
+                Ok(placed) => (done, piece) = (done + placed, PIECE),
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                // The end of a mapping may lie in the piece, or the page that cannot be read.
+                Err(_) if size > sys::PAGE => piece = sys::PAGE,
+                Err(error) => {
+                    refused(error, (from + done, to + done))?;
+                    (done, piece) = (done + sys::PAGE, PIECE);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -187,6 +187,18 @@ pub(crate) fn memfd(name: &std::ffi::CStr, len: u64) -> SysResult<std::os::fd::O
     Ok(file.into())
 }
 
+/// Opens a file for reading; allocates nothing.
+pub(crate) fn open_read(path: &std::ffi::CStr) -> SysResult<std::fs::File> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: the path is a C string.
+    let fd = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    if fd < 0 {
+        return Err(last_error());
+    }
+    // SAFETY: a new descriptor that nothing else owns.
+    Ok(unsafe { std::fs::File::from_raw_fd(fd) })
+}
+
 /// Memory of this process for structures that the guest reads, zeroed.
 pub(crate) fn allocate(len: u64) -> SysResult {
     mmap(

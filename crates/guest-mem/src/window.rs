@@ -10,10 +10,11 @@
 //! mapping leaves for an instant is never taken by a mapping of the monitor's own.
 #![allow(unsafe_code, reason = "mappings are made by address")]
 
+mod copies;
 mod renew;
 mod rest;
 
-use crate::fork;
+use crate::filler::Filler;
 use crate::mapping::{Backing, Mapping, host_protection};
 use crate::pagemap;
 use crate::physical::Physical;
@@ -80,6 +81,9 @@ pub struct Window {
     /// Whether advice was passed on that outlives the call.
     advised: AtomicBool,
     chunks: Mutex<Chunks>,
+    /// Who is about to put a fork's pages here, and whether anybody is.
+    fillers: Mutex<Vec<Filler>>,
+    filling: AtomicBool,
     shared: Arc<Shared>,
 }
 
@@ -90,6 +94,8 @@ struct Shared {
     tables: Arc<Tables>,
     /// The frozen memory that the machine was made from, if it was.
     origin: OnceLock<Origin>,
+    /// Held by who forks the monitor for one window.
+    forking: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -131,6 +137,7 @@ impl Windows {
                 physical,
                 tables,
                 origin: OnceLock::new(),
+                forking: Mutex::new(()),
             }),
         }
     }
@@ -266,6 +273,8 @@ impl Window {
                 present: ChunkSet::new(),
                 wanted: ChunkSet::new(),
             }),
+            fillers: Mutex::new(Vec::new()),
+            filling: AtomicBool::new(false),
             shared,
         })
     }
@@ -408,6 +417,7 @@ impl Window {
     }
 
     fn clear(&self) -> SysResult<()> {
+        self.abandon();
         self.unmap(0, WINDOW_SIZE)?;
         self.chunks().wanted = ChunkSet::new();
         Ok(())
@@ -507,6 +517,7 @@ impl Window {
     /// # Errors
     /// `EFAULT` if none could be.
     pub fn read(&self, address: u64, to: u64, len: u64, region: &Region) -> SysResult {
+        self.settle();
         let (from, to) = (
             self.host_range(address, len)?,
             region.host_range(to, len, true)?,
@@ -520,6 +531,7 @@ impl Window {
     /// # Errors
     /// `EFAULT` if none could be.
     pub fn write(&self, address: u64, from: u64, len: u64, region: &Region) -> SysResult {
+        self.settle();
         let (to, from) = (
             self.host_range(address, len)?,
             region.host_range(from, len, false)?,
@@ -533,6 +545,7 @@ impl Window {
     /// # Errors
     /// `EFAULT` if none could be.
     pub fn peek(&self, address: u64, bytes: &mut [u8]) -> SysResult {
+        self.settle();
         let from = self.host_range(address, bytes.len() as u64)?;
         // SAFETY: the target is the caller's buffer, borrowed exclusively.
         unsafe { sys::copy(from, bytes.as_mut_ptr() as u64, bytes.len() as u64) }
@@ -543,6 +556,7 @@ impl Window {
     /// # Errors
     /// `EFAULT` if they could not all be written.
     pub fn poke(&self, address: u64, bytes: &[u8]) -> SysResult<()> {
+        self.settle();
         let to = self.host_range(address, bytes.len() as u64)?;
         // SAFETY: the window is guest memory; the source is the caller's buffer.
         let written = unsafe { sys::copy(bytes.as_ptr() as u64, to, bytes.len() as u64) }?;
@@ -559,22 +573,14 @@ impl Window {
     /// `EINVAL` if `old` does not stand there or the bytes lie in two cache lines; the host's when it refuses, as in a
     /// shared mapping.
     pub fn patch(&self, address: u64, old: [u8; 2], new: [u8; 2]) -> SysResult<()> {
+        self.settle();
         crate::patch::patch(self.host_range(address, 2)?, old, new)
-    }
-
-    /// Copies the pages that `source` has made private in a range onto what is mapped there. Bytes copied.
-    ///
-    /// # Errors
-    /// `ENOMEM`, or `EFAULT` where nothing is mapped to copy to.
-    pub fn copy_private(&self, source: &Window, address: u64, len: u64) -> SysResult {
-        let to = self.pages(address, len)?;
-        self.share_frozen(source, address, len)?;
-        fork::copy_private(source.base + address, to, len)
     }
 }
 
 impl Drop for Window {
     fn drop(&mut self) {
+        self.abandon();
         // SAFETY: the machine is gone, and nothing of the monitor's lies in a window.
         unsafe { sys::munmap(self.base, WINDOW_SIZE) };
     }

@@ -124,6 +124,8 @@ impl<'a> Runner<'a> {
         self.vcpu.set_bases(0, area_address(index));
         if let Ok(window) = self.monitor.windows.get(u64::from(window)) {
             self.vcpu.set_page_table(window.root().address);
+            // A fork's first thread: its memory may be on the way.
+            window.settle();
         }
         match entry {
             Entry::Standing(processor) => {

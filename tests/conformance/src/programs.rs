@@ -36,6 +36,7 @@ macro_rules! for_each_program {
             memory_shared
             process_create
             process_exec
+            process_fork
             process_ids
             process_wait
             signals_basic

@@ -167,6 +167,7 @@ impl Window {
         origin: &Origin,
         region: &RegionFile<'_>,
     ) -> SysResult<()> {
+        self.abandon();
         // The host's list does not show what was advised.
         if self.advised.load(Ordering::Acquire) {
             return Err(Errno::ESTALE);

@@ -47,6 +47,7 @@ impl Windows {
             let Some(window) = entry.get().filter(|window| window.is_live()) else {
                 continue;
             };
+            window.settle();
             windows.push(FrozenWindow {
                 number,
                 doomed: doomed.contains(&number),

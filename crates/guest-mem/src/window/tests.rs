@@ -177,7 +177,8 @@ fn fork_copies_private_pages() {
     child.protect(0x5000, 0x1000, 0).unwrap();
     parent.protect(0x6000, 0x1000, READ).unwrap();
     child.protect(0x6000, 0x1000, READ).unwrap();
-    assert_eq!(child.copy_private(parent, 0, 0x20_0000), Ok(4 * 4096));
+    let ranges = [(0, 0x20_0000)];
+    assert_eq!(memory.windows.copy_private(1, 0, &ranges), Ok(()));
     memory.put(parent, 7, b"late").unwrap();
     parent.protect(0x5000, 0x1000, READ).unwrap();
     child.protect(0x5000, 0x1000, READ).unwrap();
@@ -241,17 +242,25 @@ fn fork_copies_large_mappings() {
         .unwrap();
     let check = |step: u64| {
         const LEN: u64 = 6 << 20;
+        const HIDDEN: u64 = 0x20_0000 + 68 * 4096;
         let mapping = anonymous(0x20_0000, LEN, READ | WRITE);
         for window in [parent, child] {
             window.map(&mapping, &memory.region).unwrap();
+            // Three mappings of the host, of which the program may not read one.
+            window.protect(HIDDEN, 4096, 0).unwrap();
         }
+        parent.protect(HIDDEN, 4096, READ | WRITE).unwrap();
         let pages = || (0..LEN / 4096).filter(|page| page % step != 1);
         for page in pages() {
             let text = page.to_le_bytes();
             memory.put(parent, 0x20_0000 + page * 4096, &text).unwrap();
         }
-        let copied = child.copy_private(parent, 0x20_0000, LEN);
-        assert_eq!(copied, Ok(pages().count() as u64 * 4096), "{step}");
+        parent.protect(HIDDEN, 4096, 0).unwrap();
+        let ranges = [(0x20_0000, LEN)];
+        let copied = memory.windows.copy_private(1, 0, &ranges);
+        assert_eq!(copied, Ok(()));
+        assert_eq!(child.usage(), Ok(pages().count() as u64 * 4096), "{step}");
+        child.protect(HIDDEN, 4096, READ).unwrap();
         for page in pages() {
             let text = memory.get(child, 0x20_0000 + page * 4096, 8).unwrap();
             assert_eq!(text, page.to_le_bytes(), "{step}");
@@ -259,4 +268,77 @@ fn fork_copies_large_mappings() {
     };
     check(7);
     check(2);
+}
+
+/// Enough to be copied by a process of its own, while the parent writes on.
+#[test]
+fn fork_of_much_memory_is_as_of_one_instant() {
+    const START: u64 = 0x20_0000;
+    const LEN: u64 = crate::filler::LEN_MIN + (1 << 20);
+    const HIDDEN: u64 = START + 70 * 4096;
+    let memory = memory();
+    let window = || {
+        memory
+            .windows
+            .create()
+            .and_then(|number| memory.windows.get(u64::from(number)))
+    };
+    let (parent, child, other) = (window().unwrap(), window().unwrap(), window().unwrap());
+    // Two mappings of the host, of which the program may not use one.
+    for window in [parent, child, other] {
+        window
+            .map(&anonymous(START, LEN, READ | WRITE), &memory.region)
+            .unwrap();
+        window.protect(HIDDEN, 4096, 0).unwrap();
+    }
+    let at = |page: u64| START + page * 4096;
+    let pages = || (0..LEN / 4096).filter(|page| page % 300 != 1);
+    parent.protect(HIDDEN, 4096, READ | WRITE).unwrap();
+    for page in pages() {
+        parent.poke(at(page), &page.to_le_bytes()).unwrap();
+    }
+    parent.protect(HIDDEN, 4096, 0).unwrap();
+    other.poke(START, b"other").unwrap();
+    let copied = memory.windows.copy_private(1, 0, &[(START, LEN)]);
+    assert_eq!(copied, Ok(()));
+    for page in pages().filter(|page| at(*page) != HIDDEN) {
+        parent.poke(at(page), b"too late").unwrap();
+    }
+    child.settle();
+    child.protect(HIDDEN, 4096, READ).unwrap();
+    for page in pages() {
+        let text = memory.get(child, at(page), 8).unwrap();
+        assert_eq!(text, page.to_le_bytes(), "{page}");
+    }
+    assert_eq!(memory.get(child, at(1), 8).unwrap(), [0; 8]);
+    assert_eq!(child.usage(), Ok((pages().count() as u64 + 1) * 4096));
+    // The others' windows are part of later forks again.
+    assert_eq!(memory.windows.copy_private(1, 2, &[(START, LEN)]), Ok(()));
+    assert_eq!(memory.get(child, START, 5).unwrap(), b"other");
+}
+
+/// A child that nobody starts is forgotten with what is on the way to it.
+#[test]
+fn an_unfinished_fork_is_given_up() {
+    const LEN: u64 = crate::filler::LEN_MIN;
+    let memory = memory();
+    for _ in 0..2 {
+        memory.windows.create().unwrap();
+    }
+    let windows = [0, 1].map(|number| memory.windows.get(number).unwrap());
+    for window in windows {
+        window
+            .map(&anonymous(0, LEN, READ | WRITE), &memory.region)
+            .unwrap();
+    }
+    windows[0].advise(0, LEN, advice::POPULATE).unwrap();
+    assert_eq!(memory.windows.copy_private(1, 0, &[(0, LEN)]), Ok(()));
+    memory.windows.free(1).unwrap();
+    assert_eq!(memory.windows.create(), Ok(1));
+    let window = memory.windows.get(1).unwrap();
+    window
+        .map(&anonymous(0, LEN, READ | WRITE), &memory.region)
+        .unwrap();
+    assert_eq!(window.usage(), Ok(0));
+    assert_eq!(memory.get(window, LEN - 8, 8).unwrap(), [0; 8]);
 }

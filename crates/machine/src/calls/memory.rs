@@ -82,22 +82,46 @@ fn map_all(monitor: &Arc<Monitor>, requests: u64, count: u64) -> SysResult {
     if count > REQUEST_COUNT_MAX {
         return Err(Errno::E2BIG);
     }
-    for index in 0..count {
+    let read = |index: u64| {
         let address = index
             .checked_mul(size_of::<MapRequest>() as u64)
             .and_then(|offset| requests.checked_add(offset))
             .ok_or(Errno::EFAULT)?;
-        let made = monitor
-            .region
-            .read::<MapRequest>(address)
-            .and_then(|request| map(monitor, &request));
+        monitor.region.read::<MapRequest>(address)
+    };
+    let mut index = 0;
+    while index < count {
+        let made = read(index).and_then(|request| match request.kind {
+            kind::COPY => copy_all(monitor, request, (index + 1..count).map(read)),
+            _ => map(monitor, &request).map(|()| 1),
+        });
         match made {
-            Ok(()) => {}
+            Ok(made) => index += made,
             Err(error) if index == 0 => return Err(error),
             Err(_) => return Ok(index),
         }
     }
     Ok(count)
+}
+
+/// Makes the copies of one fork together, of which there are that many.
+fn copy_all(
+    monitor: &Arc<Monitor>,
+    first: MapRequest,
+    rest: impl Iterator<Item = SysResult<MapRequest>>,
+) -> SysResult {
+    let same = |request: &MapRequest| {
+        (request.kind, request.window, request.source) == (first.kind, first.window, first.source)
+    };
+    let rest = rest.map_while(Result::ok).take_while(same);
+    let ranges: Vec<(u64, u64)> = std::iter::once(first)
+        .chain(rest)
+        .map(|request| (request.address, request.len))
+        .collect();
+    let target = u64::from(first.window);
+    let windows = &monitor.windows;
+    windows.copy_private(target, first.source, &ranges)?;
+    Ok(ranges.len() as u64)
 }
 
 fn map(monitor: &Arc<Monitor>, request: &MapRequest) -> SysResult<()> {
@@ -127,12 +151,6 @@ fn map(monitor: &Arc<Monitor>, request: &MapRequest) -> SysResult<()> {
                 offset,
                 shared,
             })
-        }
-        kind::COPY => {
-            let source = monitor.windows.get(request.source)?;
-            window
-                .copy_private(source, request.address, request.len)
-                .map(drop)
         }
         _ => Err(Errno::EINVAL),
     }
