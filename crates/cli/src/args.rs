@@ -1,6 +1,8 @@
 //! The command line: what can be asked for, in the words that `--help` shows.
 
-use crate::values::{AllowOut, Bytes, HttpGet, MilliCpus, Name, Publish, User, Variable, Volume};
+use crate::values::{
+    Address, AllowOut, Bytes, HttpGet, MilliCpus, Name, Publish, User, Variable, Volume,
+};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use std::ffi::OsString;
@@ -76,6 +78,17 @@ Examples:
 
 A snapshot from elsewhere gets nothing of this host that the command line does not give it.";
 
+const MEMORY_EXAMPLES: &str = "\
+Examples:
+  cormus memory web maps
+  cormus memory web read 0x1fffffe000 256
+  cormus memory web dump core && gdb /usr/bin/python3 core
+  cormus memory web dump --pid 7 core.7
+
+What is shown is of one instant: an image is taken as for a fork, and the machine goes on. Execution rights are never
+shown, since machines do not enforce them; [machine] is memory that several processes may see, such as a file
+of the writable layer. A core file holds what is mapped but for files of the host, which gdb reads itself.";
+
 /// Runs Linux programs, each in its own KVM machine without a guest OS
 #[derive(Debug, Parser)]
 #[command(name = "cormus", version, after_help = EXAMPLES, arg_required_else_help = true)]
@@ -137,6 +150,9 @@ pub(crate) enum Command {
     /// Print what a machine or template is and has of the world, as JSON
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(InspectArgs),
+    /// Look at the memory of programs: what is mapped, bytes, core files
+    #[command(after_help = MEMORY_EXAMPLES)]
+    Memory(MemoryArgs),
     /// List machines in the background, and templates
     Ps(PsArgs),
     /// Print what a machine in the background has written
@@ -494,6 +510,41 @@ pub(crate) struct TemplateArgs {
 pub(crate) struct InspectArgs {
     /// The machine or template
     pub(crate) name: Name,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MemoryArgs {
+    /// The machine or template
+    pub(crate) name: Name,
+
+    /// The process, by its number in the machine [default: all for maps, else the one that runs the machine's program]
+    #[arg(long, global = true, value_name = "PID")]
+    pub(crate) pid: Option<u32>,
+
+    #[command(subcommand)]
+    pub(crate) command: MemoryCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MemoryCommand {
+    /// List what is mapped, as /proc/PID/maps does
+    Maps,
+    /// Print bytes as they are, or to a terminal as a hex dump
+    Read {
+        /// The first address
+        #[arg(value_name = "ADDR")]
+        address: Address,
+        /// How many bytes
+        len: Address,
+        /// Print a hex dump
+        #[arg(long)]
+        hex: bool,
+    },
+    /// Write a process to a core file, for gdb
+    Dump {
+        /// The file; one that is there already is replaced when all is written
+        file: PathBuf,
+    },
 }
 
 #[derive(Args, Debug)]

@@ -13,6 +13,7 @@ mod inspect;
 mod kill;
 mod launch;
 mod logs;
+mod memory;
 mod pause;
 mod ps;
 mod registry;
@@ -59,6 +60,7 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Suspend(args) => snapshot::suspend(&args),
         Command::Resume(args) => pause::resume(&args),
         Command::Inspect(args) => inspect::inspect(&args),
+        Command::Memory(args) => memory::memory(&args),
         Command::Ps(args) => ps::ps(&args),
         Command::Logs(args) => logs::logs(&args),
         Command::Kill(args) => kill::kill(&args),

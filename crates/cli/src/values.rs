@@ -3,9 +3,11 @@
 //! Each type reads itself from a word (`FromStr`) and refuses what it does not understand with a
 //! sentence that shows the right form.
 
+mod address;
 mod network;
 mod signal;
 
+pub(crate) use address::Address;
 pub(crate) use network::{AllowOut, Protocol, Publish};
 pub(crate) use signal::Signal;
 

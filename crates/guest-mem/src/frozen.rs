@@ -191,6 +191,14 @@ impl Frozen {
         self.file.read_exact_at(bytes, place).map_err(host)
     }
 
+    /// The next bytes from `place` to `end` that are no hole: where they begin and end.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn next_data(&self, place: u64, end: u64) -> SysResult<Option<(u64, u64)>> {
+        sys::next_data(self.fd(), place, end)
+    }
+
     /// Writes at a place, before it is sealed.
     ///
     /// # Errors

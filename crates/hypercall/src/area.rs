@@ -5,6 +5,7 @@
 //! pushes it there; for every other entry (exception, memory fault, kick) the monitor writes it there,
 //! fills [`VcpuArea::upcall`] and continues the vCPU at [`BlobHeader::upcall_entry`] with `rsp` on the frame.
 
+use crate::about::AboutWords;
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
 /// A program's general registers, in the order of Linux's `pt_regs`; the last five words are what `iretq` pops.
@@ -128,6 +129,8 @@ pub struct VcpuArea {
     pub hypercall_count: AtomicU64,
     /// The personality's own: bytes of its objects that were made here, less those that were dropped here, wrapping.
     pub object_bytes: AtomicU64,
+    /// What onlookers are told of the thread: an [`About`](crate::about::About), word by word.
+    pub about: AboutWords,
 }
 
 const _: () = {

@@ -12,6 +12,7 @@
 
 extern crate alloc;
 
+pub mod about;
 pub mod area;
 pub mod boot;
 mod call;

@@ -49,6 +49,31 @@ pub struct Processor {
     extended: Vec<u32>,
 }
 
+impl Processor {
+    /// The general registers.
+    #[must_use]
+    pub fn registers(&self) -> kvm_regs {
+        let mut r = kvm_regs::default();
+        [
+            r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi, r.rsp, r.rbp, r.r8, r.r9, r.r10, r.r11,
+            r.r12, r.r13, r.r14, r.r15, r.rip, r.rflags,
+        ] = self.general;
+        r
+    }
+
+    /// Base of the program's thread-local storage.
+    #[must_use]
+    pub fn fs_base(&self) -> u64 {
+        self.fs_base
+    }
+
+    /// Vector state, as XSAVE lays it out; as long as whoever made this let it be.
+    #[must_use]
+    pub fn extended(&self) -> &[u32] {
+        &self.extended
+    }
+}
+
 /// One virtual processor; used by one thread at a time.
 #[derive(Debug)]
 pub struct Vcpu {

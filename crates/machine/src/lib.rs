@@ -8,6 +8,7 @@
 //!   access that the personality is told of, or a fault of the personality itself, which ends the machine;
 //! * `calls` answers hypercalls. It needs no KVM, and nothing it is given is trusted;
 //! * `park` stops all vCPUs, `image` takes the machine's state then, and makes machines from such;
+//! * `memory` shows the memory of programs at rest;
 //! * `world` tells what of the world a machine uses;
 //! * `debug` lets gdb look at the personality;
 //! * `files`, `streams`, `edges`, `clock` are what the calls act on.
@@ -28,6 +29,7 @@ mod files;
 mod harness;
 mod image;
 mod machine;
+mod memory;
 mod monitor;
 mod operands;
 mod park;
@@ -56,6 +58,7 @@ pub use end::{End, StartError};
 pub use harness::{Answer, Harness};
 pub use image::{CaptureError, Image, ImageError, LoadError, SaveError};
 pub use machine::Machine;
+pub use memory::{Map, MemoryError, MemoryImage, Process, Shown, Thread};
 pub use pool::{Pool, PoolError, PoolLimits};
 pub use remote::{Paused, Remote};
 pub use shell::Shell;

@@ -115,7 +115,7 @@ fn a_template_whose_file_was_replaced() {
     std::fs::rename(data.join("new"), data.join("kept")).unwrap();
     let value = inspect(&registry, "warm");
     let kept = file(&value, "/kept");
-    assert_eq!(kept["lost"], "another file has its name now");
+    assert_eq!(kept["lost"], "it was changed or replaced since");
     assert_eq!(kept["rule"], "no clone can be made until it is there again");
     registry.succeed(&["kill", "warm"]);
     let gone = registry.run(&["inspect", "warm"]);

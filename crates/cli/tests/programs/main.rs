@@ -11,6 +11,7 @@ mod harness;
 mod images;
 mod inspect;
 mod limits;
+mod memory;
 mod network;
 mod nginx;
 mod node;

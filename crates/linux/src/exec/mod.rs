@@ -237,6 +237,7 @@ fn replace(
         env_end: stack.environment.1,
         auxv: stack.auxv,
     };
+    crate::task::about::executed(&memory);
     platform().set_fs_base(0);
     platform().fpu_reset();
     *regs = Regs {

@@ -1,6 +1,7 @@
 //! What execve does to threads and signals; memory and file are `mm`'s.
 
 use super::Task;
+use super::about;
 use super::clone::release_vfork_parent;
 use crate::SysResult;
 use crate::fs::fd;
@@ -43,6 +44,7 @@ pub fn begin(task: &Arc<Task>) -> SysResult<()> {
         tasks.remove_task(tid);
         task.tid.store(process.pid, Ordering::SeqCst);
         tasks.insert_task(task);
+        about::renumbered(task);
     }
     process.life.lock().leader_status = None;
     // What the old program waits for in memory that it shares with others.

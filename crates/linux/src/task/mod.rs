@@ -4,6 +4,7 @@
 //! [`Tasks`] by their numbers. The program's own thread is the leader of process 2; process 1 is the machine's init, which has
 //! no thread and inherits orphans.
 
+pub mod about;
 pub mod boot;
 pub mod capability;
 pub mod clone;
@@ -168,6 +169,7 @@ impl Task {
     /// Replaces them.
     pub fn set_credentials(&self, credentials: Credentials) {
         *self.credentials.lock() = Arc::new(credentials);
+        about::changed(self);
     }
 
     /// CPU time since the thread began.
@@ -223,6 +225,7 @@ impl Task {
         let len = name.len().min(15);
         bytes[..len].copy_from_slice(&name[..len]);
         *self.name.lock() = bytes;
+        about::changed(self);
     }
 }
 

@@ -7,7 +7,7 @@
 use super::limits::Limits;
 use super::process::Process;
 use super::tables::{INIT_PID, MAIN_PID};
-use super::{Credentials, Task, attach, detach};
+use super::{Credentials, Task, about, attach, detach};
 use crate::fs::{FdTable, FsContext};
 use crate::kernel::Kernel;
 use crate::mm::AddressSpace;
@@ -145,6 +145,7 @@ pub(super) fn run(index: u32, task: &Arc<Task>, regs: &Regs, window: u32) -> Sys
     unsafe { (&raw mut (*area).index).write(index) };
     set_area_task(index, word);
     let area = platform().area_of(index);
+    about::begin(area, task);
     area.attention.store(0, Ordering::SeqCst);
     area.kicked.store(0, Ordering::SeqCst);
     let frame = start + AREA_SIZE - size_of::<Regs>() as u64;
@@ -218,6 +219,7 @@ pub fn first(
     crate::signal::request::listen(kernel);
     crate::time::timers::listen();
     set_area_task(index, attach(task.clone()));
+    about::begin(area, &task);
     task
 }
 

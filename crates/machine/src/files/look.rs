@@ -3,12 +3,15 @@
 use super::Files;
 use super::rest::KEPT;
 use crate::config::RootConfig;
-use crate::image::{CaptureError, FrozenFile, FrozenFiles};
+use crate::image::{CaptureError, FrozenFile, FrozenFiles, FrozenMapped};
 use crate::world::HostFile;
 use cormus_guest_mem::MappedFile;
+use cormus_hypercall::file::open;
 use cormus_linux_abi::{Errno, SysResult};
 use rustix::fs::OFlags;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -79,6 +82,19 @@ pub(crate) fn at_rest(roots: &[RootConfig], files: &FrozenFiles) -> Vec<HostFile
         look(&mapped.file, true, lost)
     });
     open.chain(mapped).collect()
+}
+
+/// Opens files that a machine at rest had mapped, for reading.
+pub(crate) fn open_at_rest(roots: &[RootConfig], mapped: &[FrozenMapped]) -> Vec<SysResult<File>> {
+    // Which root is gone is not said: it is the monitor of a new machine that says so.
+    let host = Files::new(roots).map_err(|_| Errno::ENOENT);
+    let open = |mapped: &FrozenMapped| {
+        let host = host.as_ref().map_err(|error| *error)?;
+        let found = host.place_of_mapped(mapped)?;
+        let fd = host.open_found(found.fd.as_fd(), found.attr.mode, open::READ)?;
+        Ok(File::from(fd))
+    };
+    mapped.iter().map(open).collect()
 }
 
 /// Where a file of a machine at rest is on the host.

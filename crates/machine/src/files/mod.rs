@@ -24,7 +24,7 @@ use cormus_hypercall::change::{FETCH_LEN_MAX, NO_SLOT, Watched};
 use cormus_hypercall::file::{DirRecord, FileAttr, FsStat, open};
 use cormus_linux_abi::{Errno, SysResult, as_bytes_mut};
 pub(crate) use handle::{File, Handle};
-pub(crate) use look::at_rest;
+pub(crate) use look::{at_rest, open_at_rest};
 pub(crate) use names::NameChange;
 use root::{Root, attr_of, errno};
 use rustix::fs::{FileType, Mode, OFlags};

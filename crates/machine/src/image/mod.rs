@@ -33,8 +33,8 @@ const HOSTNAME_LEN_MAX: usize = 64;
 /// A machine at rest.
 #[derive(Debug)]
 pub struct Image {
-    state: State,
-    memory: Frozen,
+    pub(crate) state: State,
+    pub(crate) memory: Frozen,
     pause: Duration,
 }
 

@@ -14,31 +14,31 @@ const LEN_MAX: usize = 64 << 20;
 
 /// A machine at rest without its pages.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct State {
-    pub(super) config: Config,
+pub(crate) struct State {
+    pub(crate) config: Config,
     /// Which blob the code addresses are of.
-    pub(super) blob: u64,
-    pub(super) vcpus: Vec<FrozenVcpu>,
-    pub(super) windows: Vec<FrozenWindow>,
+    pub(crate) blob: u64,
+    pub(crate) vcpus: Vec<FrozenVcpu>,
+    pub(crate) windows: Vec<FrozenWindow>,
     /// End of the region, as an offset.
-    pub(super) region_end: u64,
-    pub(super) clock: FrozenClock,
+    pub(crate) region_end: u64,
+    pub(crate) clock: FrozenClock,
     /// Processor time of the machine, and of those that it continues.
-    pub(super) cpu_ns: u64,
-    pub(super) alarm: FrozenAlarm,
-    pub(super) requests: FrozenRequests,
-    pub(super) files: FrozenFiles,
-    pub(super) edges: FrozenEdges,
+    pub(crate) cpu_ns: u64,
+    pub(crate) alarm: FrozenAlarm,
+    pub(crate) requests: FrozenRequests,
+    pub(crate) files: FrozenFiles,
+    pub(crate) edges: FrozenEdges,
 }
 
 /// A vCPU on which a guest thread ran.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct FrozenVcpu {
-    pub(super) index: u32,
-    pub(super) window: u32,
+pub(crate) struct FrozenVcpu {
+    pub(crate) index: u32,
+    pub(crate) window: u32,
     /// Processor time of its guest thread.
-    pub(super) cpu_ns: u64,
-    pub(super) processor: Processor,
+    pub(crate) cpu_ns: u64,
+    pub(crate) processor: Processor,
 }
 
 /// The guest's clock.

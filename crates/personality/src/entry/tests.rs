@@ -200,6 +200,7 @@ pub(crate) fn take_area() {
         syscall_count: AtomicU64::new(0),
         hypercall_count: AtomicU64::new(0),
         object_bytes: AtomicU64::new(0),
+        about: [const { AtomicU64::new(0) }; _],
     };
     // SAFETY: the block is ours and larger than the structure.
     unsafe { (address as *mut VcpuArea).write(area) };
