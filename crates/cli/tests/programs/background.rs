@@ -1,6 +1,6 @@
 //! `run -d`, `ps`, `logs` and `kill`, with a registry of each test's own.
 
-use crate::harness::{Outcome, RUN_LIMIT, cormus, finish, scratch, succeed};
+use crate::harness::{Outcome, RUN_LIMIT, cormus, finish, scratch, signal, succeed};
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -144,9 +144,9 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        for machine in self.running() {
-            // One that has just ended needs no signal.
-            self.run(&["kill", "-s", "KILL", &machine.name]);
+        // By their numbers: a test may have failed because the commands do.
+        for pid in self.processes() {
+            signal(pid, "KILL");
         }
     }
 }
