@@ -31,6 +31,32 @@ use std::time::Duration;
 const HOSTNAME_LEN_MAX: usize = 64;
 
 /// A machine at rest.
+///
+/// ```
+/// use cormus_machine::store::{SnapshotName, Store};
+/// use cormus_machine::{Config, End, Image, Machine};
+/// # let directory = std::env::temp_dir().join(format!("cormus-image-doc-{}", std::process::id()));
+///
+/// let mut config = Config::new("/bin/sh");
+/// config.arguments.extend(["-c".into(), "sleep 0.1; exit 7".into()]);
+/// let mut machine = Machine::new(&config)?;
+/// let remote = machine.remote();
+/// let runs = std::thread::spawn(move || machine.run());
+///
+/// // A live fork: the machine goes on, and so does another one from the same instant.
+/// let image = remote.capture()?;
+/// assert_eq!(Machine::from_image(&image)?.run(), End::Exited(7));
+/// assert_eq!(runs.join().unwrap(), End::Exited(7));
+///
+/// // A snapshot: the same from the disk.
+/// let store = Store::open(&directory)?;
+/// let name = SnapshotName::new("monday")?;
+/// image.save(&store, &name, None, Default::default())?;
+/// let image = Image::load(&store.snapshot(&name)?)?;
+/// assert_eq!(Machine::from_image(&image)?.run(), End::Exited(7));
+/// # std::fs::remove_dir_all(&directory)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Image {
     pub(crate) state: State,
