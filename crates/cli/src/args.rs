@@ -376,6 +376,11 @@ pub(crate) struct ChildrenArgs {
     #[arg(long = "name", value_name = "CHILD")]
     pub(crate) child: Option<Name>,
 
+    /// Give the new machines a variable, which they find as a line of /proc/cormus/env (programs that run have their environment
+    /// already); without a value pass on the caller's
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<Variable>,
+
     /// Offer a port that NAME was started to publish; counts up for each further machine
     #[arg(short, long, value_name = "[ADDR:]HOST:GUEST[/udp]")]
     pub(crate) publish: Vec<Publish>,

@@ -65,6 +65,13 @@ fn children(
         eprintln!("cormus: {} stood still for {ms:.1} ms", args.name.as_str());
     }
     check_ports(&args.publish, &image, parent.name.as_str())?;
+    for variable in &args.env {
+        if let Some((name, value)) = variable.resolve(|name| std::env::var(name).ok()) {
+            image
+                .set_variable(&name, &value)
+                .with_context(|| format!("cannot give {name} to a machine"))?;
+        }
+    }
     let mut started = Vec::new();
     for (starting, number) in spawn_all(args, &parent)?.into_iter().zip(0..) {
         adapt(&mut image, &starting.name)?;

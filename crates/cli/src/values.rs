@@ -132,6 +132,19 @@ pub(crate) enum Variable {
     Inherit { name: String },
 }
 
+impl Variable {
+    /// Its name and value; nothing if it is to be the caller's, who does not have it.
+    pub(crate) fn resolve(
+        &self,
+        caller: impl Fn(&str) -> Option<String>,
+    ) -> Option<(String, String)> {
+        match self {
+            Variable::Set { name, value } => Some((name.clone(), value.clone())),
+            Variable::Inherit { name } => Some((name.clone(), caller(name)?)),
+        }
+    }
+}
+
 impl FromStr for Variable {
     type Err = Error;
 

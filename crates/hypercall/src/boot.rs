@@ -78,6 +78,9 @@ pub struct Published {
     pub protocol: u8,
 }
 
+/// Most bytes of a variable that a machine is given, its name included.
+pub const VARIABLE_LEN_MAX: usize = 4096;
+
 /// A request from outside, in postcard encoding as [`crate::Call::RequestTake`] hands it over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
@@ -94,4 +97,6 @@ pub enum Request {
     OutOfMemory,
     /// The machine has another name from now on, as uname(2) tells.
     Hostname(String),
+    /// `NAME=VALUE`, for whoever reads `/proc/cormus/env`, in place of what had this name; at most [`VARIABLE_LEN_MAX`] bytes.
+    Variable(String),
 }

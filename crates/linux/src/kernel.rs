@@ -6,6 +6,7 @@ use crate::net::{Flight, Inet, UnixNames};
 use crate::sync::SpinLock;
 use crate::task::Tasks;
 use crate::tty::Console;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,8 @@ pub struct Kernel {
     pub console: SpinLock<Option<Arc<Console>>>,
     /// Name of the machine, as sethostname(2) may change it.
     pub hostname: SpinLock<Vec<u8>>,
+    /// `NAME=VALUE` each: what the machine was given when it continued another one, since programs that run have their environment.
+    pub variables: SpinLock<Vec<String>>,
     /// System V semaphores, messages and shared memory.
     pub sysv: crate::ipc::sysv::Namespace,
     /// Numbers for objects that need a unique identity (inodes without a device, pipes, mappings).
@@ -51,6 +54,7 @@ impl Kernel {
         let vfs = Vfs::new(&config, records)?;
         Ok(Kernel {
             hostname: SpinLock::new(config.hostname.as_bytes().to_vec()),
+            variables: SpinLock::new(Vec::new()),
             tasks: Tasks::new(config.task_count_max),
             vfs,
             console: SpinLock::new(None),

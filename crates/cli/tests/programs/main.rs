@@ -24,4 +24,5 @@ mod shell;
 mod snapshots;
 mod sqlite;
 mod terminal;
+mod variables;
 mod volumes;

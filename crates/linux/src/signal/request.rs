@@ -1,4 +1,4 @@
-//! Requests from outside the machine: signals for the main program, the terminal's size, shortness of memory, another name.
+//! Requests from outside the machine: signals for the main program, the terminal's size, shortness of memory, another name, variables.
 
 use super::info::SigInfo;
 use super::number::SIGNAL_MAX;
@@ -8,12 +8,14 @@ use crate::host;
 use crate::kernel::Kernel;
 use crate::sync::SpinLock;
 use crate::task::tables::MAIN_PID;
+use alloc::string::String;
 use alloc::sync::Arc;
-use cormus_hypercall::boot::Request;
+use alloc::vec;
+use cormus_hypercall::boot::{Request, VARIABLE_LEN_MAX};
 use cormus_hypercall::edge::NEWS_REQUEST;
 
-/// Bytes of the longest request, which is a name.
-const REQUEST_LEN_MAX: usize = 128;
+/// Bytes of the longest request, which is a variable with its kind and length.
+const REQUEST_LEN_MAX: usize = VARIABLE_LEN_MAX + 16;
 
 static OWNER: SpinLock<Option<Arc<dyn EdgeOwner>>> = SpinLock::new(None);
 
@@ -23,7 +25,7 @@ struct Requests {
 
 impl EdgeOwner for Requests {
     fn edge_changed(&self) {
-        let mut buffer = [0; REQUEST_LEN_MAX];
+        let mut buffer = vec![0; REQUEST_LEN_MAX];
         loop {
             let len = host::request_take(&mut buffer).min(REQUEST_LEN_MAX);
             if len == 0 {
@@ -39,6 +41,7 @@ impl EdgeOwner for Requests {
 fn serve(kernel: &'static Kernel, request: &Request) {
     match *request {
         Request::Hostname(ref name) => *kernel.hostname.lock() = name.as_bytes().to_vec(),
+        Request::Variable(ref variable) => given(kernel, variable),
         Request::Signal(signal) if signal <= SIGNAL_MAX => {
             if let Some(main) = kernel.tasks.process(MAIN_PID) {
                 // From nobody inside the machine. A full queue means that the program has enough to do.
@@ -55,6 +58,14 @@ fn serve(kernel: &'static Kernel, request: &Request) {
         }
         Request::OutOfMemory => crate::mm::oom::out_of_memory(kernel),
     }
+}
+
+/// Keeps a variable for `/proc/cormus/env`.
+fn given(kernel: &Kernel, variable: &str) {
+    let name = |text: &str| text.split('=').next().map(String::from);
+    let mut variables = kernel.variables.lock();
+    variables.retain(|old| name(old) != name(variable));
+    variables.push(String::from(variable));
 }
 
 /// Begins to take requests.

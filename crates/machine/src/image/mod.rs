@@ -16,7 +16,7 @@ mod world;
 
 use crate::config::Config;
 use cormus_guest_mem::Frozen;
-use cormus_hypercall::boot::Request;
+use cormus_hypercall::boot::{Request, VARIABLE_LEN_MAX};
 use cormus_linux_abi::Errno;
 pub use disk::{LoadError, SaveError};
 use state::State;
@@ -29,6 +29,9 @@ use std::time::Duration;
 
 /// Longest name that uname(2) has room for.
 const HOSTNAME_LEN_MAX: usize = 64;
+
+/// Most variables that wait to be told to a machine: half of the requests that may wait.
+const VARIABLE_COUNT_MAX: usize = 64;
 
 /// A machine at rest.
 ///
@@ -101,6 +104,15 @@ pub enum ImageError {
     /// A name for the machine is too long.
     #[error("a host name has at most {HOSTNAME_LEN_MAX} bytes")]
     Hostname,
+    /// A variable is no line.
+    #[error("a variable for a machine is NAME=VALUE in one line")]
+    Variable,
+    /// There are too many of them.
+    #[error("at most {VARIABLE_COUNT_MAX} variables can be given to a machine at a time")]
+    Variables,
+    /// A variable is too long.
+    #[error("a variable for a machine has at most {VARIABLE_LEN_MAX} bytes, its name included")]
+    LongVariable,
 }
 
 impl CaptureError {
@@ -148,6 +160,29 @@ impl Image {
         let waiting = &mut self.state.requests.waiting;
         waiting.retain(|request| !matches!(request, Request::Hostname(_)));
         waiting.push(Request::Hostname(name.to_owned()));
+        Ok(())
+    }
+
+    /// Gives the next machines a variable, which they find as a line of `/proc/cormus/env`: the environment of programs that run
+    /// cannot be changed.
+    ///
+    /// # Errors
+    /// When the name is no name, or the two do not fit in a line.
+    pub fn set_variable(&mut self, name: &str, value: &str) -> Result<(), ImageError> {
+        let line = format!("{name}={value}");
+        let strange = |byte: u8| matches!(byte, 0 | b'\n');
+        if name.is_empty() || name.contains('=') || line.bytes().any(strange) {
+            return Err(ImageError::Variable);
+        }
+        if line.len() > VARIABLE_LEN_MAX {
+            return Err(ImageError::LongVariable);
+        }
+        let waiting = &mut self.state.requests.waiting;
+        let variable = |request: &&Request| matches!(request, Request::Variable(_));
+        if waiting.iter().filter(variable).count() >= VARIABLE_COUNT_MAX {
+            return Err(ImageError::Variables);
+        }
+        waiting.push(Request::Variable(line));
         Ok(())
     }
 

@@ -67,6 +67,7 @@ pub(super) fn files(kernel: &'static Kernel) -> Vec<Entry> {
         ),
         (b"diskstats", text(24, |_| Vec::new())),
         (b"sys", sys(kernel)),
+        (b"cormus", own(kernel)),
     ]
 }
 
@@ -77,6 +78,16 @@ fn value(ino: u64, line: &'static str) -> Arc<dyn Inode> {
 
 fn folder(ino: u64, entries: Vec<Entry>) -> Arc<dyn Inode> {
     Directory::node(head(ino, DIRECTORY), entries)
+}
+
+/// `/proc/cormus`: what only such machines have.
+fn own(kernel: &'static Kernel) -> Arc<dyn Inode> {
+    let variables = Text::node(head(26, REGULAR | 0o444), move |_| {
+        let variables = kernel.variables.lock();
+        let lines = variables.iter().flat_map(|line| [line.as_bytes(), b"\n"]);
+        Ok(lines.flatten().copied().collect())
+    });
+    folder(25, alloc::vec![(b"env".as_slice(), variables)])
 }
 
 fn sys(kernel: &'static Kernel) -> Arc<dyn Inode> {
