@@ -526,6 +526,15 @@ pub(crate) struct MemoryArgs {
     #[arg(long, global = true, value_name = "PID")]
     pub(crate) pid: Option<u32>,
 
+    /// Look at an image of one instant (the default)
+    #[arg(long, global = true, conflicts_with = "racy")]
+    pub(crate) consistent: bool,
+
+    /// Look at the memory as it is while programs write to it, without an image: cheaper for a large machine, but what is shown
+    /// may be of different instants and half written. Only `dump` stops the programs, while it reads registers
+    #[arg(long, global = true)]
+    pub(crate) racy: bool,
+
     #[command(subcommand)]
     pub(crate) command: MemoryCommand,
 }

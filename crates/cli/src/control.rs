@@ -9,6 +9,8 @@
 //! | `Resume` | `Done`: the machine goes on |
 //! | `Image` | `Image`, with the pages and the state as sealed files in memory |
 //! | `World` | `World`, with [`World`](cormus_machine::World) in postcard as a sealed file in memory; of a machine, not of a template |
+//! | `Look` | `Bytes`: what is where in the machine's memory, for [`MemoryImage::racy`](cormus_machine::MemoryImage::racy), as a sealed file |
+//! | `Peek` | `Bytes`: those of a range of a window, up to the first that is not mapped |
 //! | `Freeze` | `Done`, from the template that the machine has become |
 //!
 //! `Refused` says why not. A message is a frame ([`wire`]): version, length, and the values of [`Request`] and [`Answer`] in
@@ -20,7 +22,7 @@ mod client;
 mod server;
 mod wire;
 
-pub(crate) use client::{ask, ask_image, ask_world, image_of};
+pub(crate) use client::{ask, ask_bytes, ask_image, ask_world, image_of};
 pub(crate) use server::{Control, serve_template};
 pub(crate) use wire::{receive, send};
 
@@ -51,7 +53,12 @@ pub(crate) enum Request {
     Image,
     Freeze,
     World,
+    Look { registers: bool },
+    Peek { window: u32, address: u64, len: u32 },
 }
+
+/// Most bytes that are read by one request.
+pub(crate) const PEEK_LEN_MAX: u32 = 1 << 20;
 
 /// What a monitor answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +70,7 @@ pub(crate) enum Answer {
     },
     Refused(Refusal),
     World,
+    Bytes,
 }
 
 /// Why a monitor did not do what it was asked for.

@@ -1,9 +1,9 @@
 //! `cormus memory`: what programs of a machine have mapped, their bytes, and core files for gdb.
 
 use crate::args::{MemoryArgs, MemoryCommand};
-use crate::control::ask_image;
+use crate::control::{PEEK_LEN_MAX, Request, ask_bytes, ask_image};
 use crate::failure::Failure;
-use crate::registry::Registry;
+use crate::registry::{Instance, Phase, Registry, State};
 use anyhow::{Context, Result};
 use cormus_machine::{MemoryImage, Process};
 use std::fs::{File, OpenOptions};
@@ -21,8 +21,12 @@ const LINE: usize = 16;
 /// Does what was asked for.
 pub(crate) fn memory(args: &MemoryArgs) -> Result<ExitCode, Failure> {
     let instance = Registry::open()?.find(&args.name)?;
-    let (image, _) = ask_image(&instance)?;
-    let memory = MemoryImage::new(image)?;
+    let dumps = matches!(args.command, MemoryCommand::Dump { .. });
+    let memory = if args.racy && runs(&instance) {
+        racy(instance, dumps)?
+    } else {
+        MemoryImage::new(ask_image(&instance)?.0)?
+    };
     let process = |pid: Option<u32>| match pid {
         Some(pid) => memory.process(pid),
         None => memory.main_process(),
@@ -36,6 +40,32 @@ pub(crate) fn memory(args: &MemoryArgs) -> Result<ExitCode, Failure> {
         MemoryCommand::Dump { file } => dump(&memory, process(args.pid)?, file)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether programs run in it; what stands still can be looked at as it is.
+fn runs(instance: &Instance) -> bool {
+    match instance.state {
+        State::Running { phase, .. } => phase != Phase::Template,
+        _ => false,
+    }
+}
+
+/// The memory of a machine that is not stopped.
+fn racy(instance: Instance, registers: bool) -> Result<MemoryImage> {
+    let look = ask_bytes(&instance, Request::Look { registers })?;
+    let peek = move |window, address, bytes: &mut [u8]| {
+        let len = u32::try_from(bytes.len()).map_or(PEEK_LEN_MAX, |len| len.min(PEEK_LEN_MAX));
+        let request = Request::Peek {
+            window,
+            address,
+            len,
+        };
+        let found = ask_bytes(&instance, request).map_err(std::io::Error::other)?;
+        let read = found.len().min(bytes.len());
+        bytes[..read].copy_from_slice(&found[..read]);
+        Ok(read)
+    };
+    Ok(MemoryImage::racy(&look, Box::new(peek))?)
 }
 
 /// Prints what one process has mapped, or what all have, each below a line about it.

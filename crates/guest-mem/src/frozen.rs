@@ -98,6 +98,17 @@ pub struct WindowsAtRest {
     pub copier: Copier,
 }
 
+/// Windows in which programs run.
+#[derive(Debug)]
+pub struct WindowsSeen {
+    /// What each has mapped.
+    pub windows: Vec<FrozenWindow>,
+    /// The files that they name by number.
+    pub files: Vec<MappedFile>,
+    /// Where windows may hold something other than zeroes and the bytes of files, in ascending order: window, start and end.
+    pub data: Vec<(u32, u64, u64)>,
+}
+
 impl Frozen {
     /// Empty memory, to be filled.
     ///

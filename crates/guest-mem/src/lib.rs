@@ -31,6 +31,7 @@ mod window;
 pub use copier::Copier;
 pub use frozen::{
     Extents, Frozen, FrozenBacking, FrozenMapping, FrozenWindow, MappedFile, WindowsAtRest,
+    WindowsSeen,
 };
 pub use mapping::{Backing, Mapping};
 pub use memory::Memory;

@@ -20,6 +20,8 @@ pub struct About {
     pub tid: u64,
     /// Number of its process.
     pub pid: u64,
+    /// The window that it runs in.
+    pub window: u64,
     /// Its user.
     pub uid: u64,
     /// Its group.
@@ -44,4 +46,4 @@ pub struct About {
 )]
 // SAFETY: integers only, in an order without padding (checked below).
 unsafe impl cormus_linux_abi::Pod for About {}
-const _: () = assert!(size_of::<About>() == (10 + 2 * AUXV_COUNT_MAX) * 8);
+const _: () = assert!(size_of::<About>() == (11 + 2 * AUXV_COUNT_MAX) * 8);

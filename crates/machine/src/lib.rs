@@ -58,7 +58,7 @@ pub use end::{End, StartError};
 pub use harness::{Answer, Harness};
 pub use image::{CaptureError, Image, ImageError, LoadError, SaveError};
 pub use machine::Machine;
-pub use memory::{Map, MemoryError, MemoryImage, Process, Shown, Thread};
+pub use memory::{Map, MemoryError, MemoryImage, Peek, Process, Shown, Thread};
 pub use pool::{Pool, PoolError, PoolLimits};
 pub use remote::{Paused, Remote};
 pub use shell::Shell;

@@ -156,6 +156,14 @@ impl std::fmt::Debug for Paused {
 }
 
 impl Paused {
+    pub(crate) fn monitor(&self) -> &Monitor {
+        self.parked.monitor()
+    }
+
+    pub(crate) fn standing(&self) -> std::collections::BTreeMap<u32, crate::park::Standing> {
+        self.parked.standing()
+    }
+
     /// Takes an image of the machine, which stands still before and after.
     ///
     /// # Errors

@@ -38,6 +38,15 @@ pub(crate) fn ask_world(instance: &Instance) -> Result<World> {
     postcard::from_bytes(&super::bytes_of(world)?).map_err(|_| nonsense(instance))
 }
 
+/// Asks for something that is answered with bytes.
+pub(crate) fn ask_bytes(instance: &Instance, request: Request) -> Result<Vec<u8>> {
+    let (Answer::Bytes, descriptors) = exchange(instance, request)? else {
+        return Err(nonsense(instance));
+    };
+    let [bytes] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|_| nonsense(instance))?;
+    super::bytes_of(bytes)
+}
+
 /// The image that two descriptors are: its pages and its state.
 pub(crate) fn image_of(descriptors: Vec<OwnedFd>) -> Result<Image> {
     let [memory, state] = <[OwnedFd; 2]>::try_from(descriptors)

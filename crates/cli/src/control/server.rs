@@ -1,6 +1,6 @@
 //! Answering: the monitor's thread, and the process that a template is.
 
-use super::{Answer, PATIENCE, Refusal, Request, SOCKET, file_of, receive, send};
+use super::{Answer, PATIENCE, PEEK_LEN_MAX, Refusal, Request, SOCKET, file_of, receive, send};
 use crate::registry::{Home, Phase};
 use crate::values::Name;
 use anyhow::{Context, Result, anyhow};
@@ -125,6 +125,18 @@ impl Machine {
                     Ok(()) => return,
                     Err(refusal) => Err(refusal),
                 },
+                Request::Look { registers } => match self.look(registers, &connection) {
+                    Ok(()) => return,
+                    Err(refusal) => Err(refusal),
+                },
+                Request::Peek {
+                    window,
+                    address,
+                    len,
+                } => match self.peek((window, address, len), &connection) {
+                    Ok(()) => return,
+                    Err(refusal) => Err(refusal),
+                },
                 // It returns only if the machine goes on.
                 Request::Freeze => self.freeze(&connection).map(|never| match never {}),
             };
@@ -178,6 +190,25 @@ impl Machine {
         Ok(())
     }
 
+    fn look(&self, registers: bool, connection: &UnixStream) -> Result<(), Refusal> {
+        let look = match &self.paused {
+            Some(paused) if registers => paused.look(),
+            _ => self.remote.look(registers),
+        };
+        answer_bytes(&look.map_err(refusal)?, connection)
+    }
+
+    fn peek(
+        &self,
+        (window, address, len): (u32, u64, u32),
+        connection: &UnixStream,
+    ) -> Result<(), Refusal> {
+        let mut bytes = vec![0; len.min(PEEK_LEN_MAX) as usize];
+        let read = self.remote.peek(window, address, &mut bytes);
+        bytes.truncate(read.map_err(refusal)?);
+        answer_bytes(&bytes, connection)
+    }
+
     /// Ends the machine and becomes its template, which answers.
     fn freeze(&mut self, connection: &UnixStream) -> Result<Infallible, Refusal> {
         let mut paused_here = None;
@@ -220,6 +251,13 @@ impl Machine {
             Err(error) => error,
         }
     }
+}
+
+fn answer_bytes(bytes: &[u8], connection: &UnixStream) -> Result<(), Refusal> {
+    let file = file_of(bytes).map_err(failed)?;
+    // If it cannot be sent there is nobody to tell.
+    let _ = send(connection, &Answer::Bytes, &[file.as_fd()]);
+    Ok(())
 }
 
 fn refusal(error: CaptureError) -> Refusal {

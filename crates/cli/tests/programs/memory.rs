@@ -149,10 +149,39 @@ fn threads_and_registers_in_gdb() {
         &["0x1515000000001515", "0x1212000000001212", "= 4096.5"],
     );
     // Memory that nobody has touched is a hole.
-    let metadata = std::fs::metadata(&core).unwrap();
-    assert!(metadata.len() > 64 << 20, "{metadata:?}");
-    assert!(metadata.blocks() * 512 < 4 << 20, "{metadata:?}");
-    assert_eq!(metadata.mode() & 0o777, 0o600);
+    let sparse = |core: &Path| {
+        let metadata = std::fs::metadata(core).unwrap();
+        assert!(metadata.len() > 64 << 20, "{metadata:?}");
+        assert!(metadata.blocks() * 512 < 4 << 20, "{metadata:?}");
+        assert_eq!(metadata.mode() & 0o777, 0o600);
+    };
+    sparse(&core);
+
+    // The same without an image.
+    let racy = directory.join("racy");
+    registry.succeed(&[
+        "memory",
+        "threads",
+        "dump",
+        "--racy",
+        racy.to_str().unwrap(),
+    ]);
+    sparse(&racy);
+    let commands = [
+        "thread apply all backtrace",
+        &string,
+        "thread apply all -s -q print/x $r15",
+    ];
+    check(
+        &gdb(&program, &racy, &commands),
+        &[
+            "waits_in_a_call (",
+            "runs ()",
+            "main ()",
+            "what the program has written",
+            "0x1515000000001515",
+        ],
+    );
     registry.succeed(&["kill", "-s", "KILL", "threads"]);
 }
 
@@ -195,6 +224,22 @@ fn maps_and_bytes() {
     check(
         &nobody.stderr,
         &["there is no process 9 in the machine; there are 2"],
+    );
+
+    // Without an image it is the same, as nothing changes; a paused machine can be looked at too.
+    let racy =
+        |words: &[&str]| registry.succeed(&[&["memory", "threads"], words, &["--racy"]].concat());
+    assert_eq!(racy(&["maps"]), maps);
+    assert_eq!(racy(&["read", &text, "12"]), "what the pro");
+    registry.succeed(&["pause", "threads"]);
+    assert_eq!(racy(&["maps"]), maps);
+    let core = directory.join("core");
+    racy(&["dump", core.to_str().unwrap()]);
+    registry.succeed(&["resume", "threads"]);
+    let unmapped = read(&["0x10000", "4", "--racy"]);
+    check(
+        &unmapped.stderr,
+        &["nothing is mapped at 0x10000 in process 2"],
     );
 
     // A template shows the same.

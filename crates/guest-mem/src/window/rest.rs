@@ -9,7 +9,7 @@
 use super::{Origin, Window, Windows};
 use crate::copier::{Copier, Run};
 use crate::frozen::{
-    Frozen, FrozenBacking, FrozenMapping, FrozenWindow, MappedFile, WindowsAtRest,
+    Frozen, FrozenBacking, FrozenMapping, FrozenWindow, MappedFile, WindowsAtRest, WindowsSeen,
 };
 use crate::mapping::{Backing, Mapping};
 use crate::pagemap;
@@ -35,30 +35,65 @@ impl Windows {
     /// # Errors
     /// The host's, such as `ENOMEM`.
     pub fn freeze(&self, region: &Region, frozen: &Frozen) -> SysResult<WindowsAtRest> {
-        let mut freezer = Freezer {
-            region: FileId::of(region.fd())?,
-            mappings: Vec::new(),
-            files: Vec::new(),
-            runs: Vec::new(),
-        };
+        let mut freezer = Freezer::new(region)?;
+        let windows = self.in_use(&mut freezer)?;
+        Ok(WindowsAtRest {
+            windows,
+            copier: Copier::start(frozen, &freezer.runs)?,
+            files: freezer.files,
+        })
+    }
+
+    /// Says what all windows in use have mapped at about this instant, while programs run in them.
+    ///
+    /// # Errors
+    /// When the host's /proc cannot be read.
+    pub fn look(&self, region: &Region) -> SysResult<WindowsSeen> {
+        let mut freezer = Freezer::new(region)?;
+        let windows = self.in_use(&mut freezer)?;
+        let runs = freezer.runs.iter().map(|run| {
+            let (space, address) = Frozen::space(run.place);
+            (space - 1, address, address + run.len)
+        });
+        let mut data: Vec<_> = runs.collect();
+        for window in &windows {
+            for mapping in &window.mappings {
+                let FrozenBacking::Region { offset, .. } = mapping.backing else {
+                    continue;
+                };
+                let mut at = offset;
+                while let Some((start, stop)) =
+                    sys::next_data(region.fd(), at, offset + mapping.len)?
+                {
+                    let address = |place| mapping.address + (place - offset);
+                    data.push((window.number, address(start), address(stop)));
+                    at = stop;
+                }
+            }
+        }
+        data.sort_unstable();
+        Ok(WindowsSeen {
+            windows,
+            files: freezer.files,
+            data,
+        })
+    }
+
+    /// Goes through all windows in use.
+    fn in_use(&self, freezer: &mut Freezer) -> SysResult<Vec<FrozenWindow>> {
         let doomed = self.pool().doomed.clone();
         let mut windows = Vec::new();
         for (number, entry) in (0..).zip(&self.entries) {
             let Some(window) = entry.get().filter(|window| window.is_live()) else {
                 continue;
             };
-            window.settle();
             windows.push(FrozenWindow {
                 number,
                 doomed: doomed.contains(&number),
                 mappings: freezer.window(window, number)?,
             });
         }
-        Ok(WindowsAtRest {
-            windows,
-            copier: Copier::start(frozen, &freezer.runs)?,
-            files: freezer.files,
-        })
+        Ok(windows)
     }
 
     /// Host files that windows show, each once, while the machine goes on.
@@ -124,6 +159,15 @@ struct Freezer {
 }
 
 impl Freezer {
+    fn new(region: &Region) -> SysResult<Freezer> {
+        Ok(Freezer {
+            region: FileId::of(region.fd())?,
+            mappings: Vec::new(),
+            files: Vec::new(),
+            runs: Vec::new(),
+        })
+    }
+
     fn window(&mut self, window: &Window, number: u32) -> SysResult<Vec<FrozenMapping>> {
         for vma in vma::in_range(window.base, window.base + WINDOW_SIZE, true)? {
             self.vma(window, number, &vma)?;

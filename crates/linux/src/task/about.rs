@@ -8,11 +8,12 @@ use cormus_hypercall::about::{AUXV_COUNT_MAX, About};
 use cormus_hypercall::area::VcpuArea;
 use cormus_linux_abi::{Pod, as_bytes, as_bytes_mut};
 
-/// `task` begins on this area; its program is that of the calling thread.
-pub(super) fn begin(area: &VcpuArea, task: &Task) {
+/// `task` begins on this area in a window; its program is that of the calling thread.
+pub(super) fn begin(area: &VcpuArea, task: &Task, window: u32) {
     let mut about = read(platform().area());
     about.tid = u64::from(task.tid());
     about.pid = u64::from(task.process.pid);
+    about.window = u64::from(window);
     describe(task, &mut about);
     write(area, &about);
 }
@@ -44,6 +45,7 @@ pub fn executed(memory: &AddressSpace) {
         *to = *from;
     }
     let about = About {
+        window: u64::from(memory.window),
         heap_start: memory.heap().0,
         start_stack: layout.start_stack,
         arg_start: layout.arg_start,

@@ -20,7 +20,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use cormus_hypercall::area::{Regs, VcpuArea, state};
-use cormus_hypercall::layout::{AREA_SIZE, VCPU_COUNT_MAX, area_address};
+use cormus_hypercall::layout::{AREA_SIZE, FIRST_WINDOW, VCPU_COUNT_MAX, area_address};
 
 /// Linux's default timer slack.
 const TIMER_SLACK_NS: u64 = 50_000;
@@ -145,7 +145,7 @@ pub(super) fn run(index: u32, task: &Arc<Task>, regs: &Regs, window: u32) -> Sys
     unsafe { (&raw mut (*area).index).write(index) };
     set_area_task(index, word);
     let area = platform().area_of(index);
-    about::begin(area, task);
+    about::begin(area, task, window);
     area.attention.store(0, Ordering::SeqCst);
     area.kicked.store(0, Ordering::SeqCst);
     let frame = start + AREA_SIZE - size_of::<Regs>() as u64;
@@ -219,7 +219,7 @@ pub fn first(
     crate::signal::request::listen(kernel);
     crate::time::timers::listen();
     set_area_task(index, attach(task.clone()));
-    about::begin(area, &task);
+    about::begin(area, &task, FIRST_WINDOW);
     task
 }
 

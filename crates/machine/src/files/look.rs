@@ -1,9 +1,10 @@
 //! Host files in use, as an onlooker sees them.
 
 use super::Files;
-use super::rest::KEPT;
+use super::rest::{KEPT, strip};
 use crate::config::RootConfig;
 use crate::image::{CaptureError, FrozenFile, FrozenFiles, FrozenMapped};
+use crate::memory;
 use crate::world::HostFile;
 use cormus_guest_mem::MappedFile;
 use cormus_hypercall::file::open;
@@ -53,6 +54,29 @@ impl Files {
             written.filter(|file| file.lost.is_none()).unwrap_or(read)
         }));
         Ok(files)
+    }
+}
+
+impl Files {
+    /// Where mapped files are in the machine, or on the host if they lie beneath no root; and their numbers.
+    pub(crate) fn in_machine(
+        &self,
+        roots: &[RootConfig],
+        mapped: &[MappedFile],
+    ) -> SysResult<Vec<(Vec<u8>, u64)>> {
+        let places = self.places()?;
+        let name = |file: &MappedFile| {
+            let beneath = roots.iter().zip(&places);
+            let nearest = beneath
+                .filter_map(|(root, place)| Some((root, strip(&file.path, place)?)))
+                .min_by_key(|(_, rest)| rest.len());
+            let path = match nearest {
+                Some((root, rest)) => memory::join(&root.mount_point, rest),
+                None => file.path.clone(),
+            };
+            (path, file.inode)
+        };
+        Ok(mapped.iter().map(name).collect())
     }
 }
 

@@ -213,7 +213,7 @@ fn lost(file: &FrozenFile) -> impl FnOnce(Errno) -> Lost {
 }
 
 /// What of `path` lies beneath `start`; empty for `start` itself.
-fn strip<'a>(path: &'a [u8], start: &[u8]) -> Option<&'a [u8]> {
+pub(super) fn strip<'a>(path: &'a [u8], start: &[u8]) -> Option<&'a [u8]> {
     if start == b"/" {
         return path.strip_prefix(b"/");
     }

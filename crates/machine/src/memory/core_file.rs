@@ -144,7 +144,9 @@ impl MemoryImage {
                 note(&mut notes, NT_AUXV, &auxiliary(thread));
                 note(&mut notes, NT_FILE, &self.files(process)?);
             }
-            note(&mut notes, NT_FPREGSET, &thread.registers.vector);
+            if let Some(registers) = &thread.registers {
+                note(&mut notes, NT_FPREGSET, &registers.vector);
+            }
         }
         Ok(notes)
     }
@@ -208,11 +210,13 @@ impl MemoryImage {
 fn status(thread: &SeenThread) -> Vec<u8> {
     let mut bytes = vec![0; PRSTATUS_LEN];
     put(&mut bytes, PRSTATUS_PID, &thread.tid.to_le_bytes());
-    let general = &thread.registers.general;
-    for (register, place) in general.iter().zip((PRSTATUS_REGISTERS..).step_by(8)) {
-        put(&mut bytes, place, &register.to_le_bytes());
+    if let Some(registers) = &thread.registers {
+        let general = registers.general.iter();
+        for (register, place) in general.zip((PRSTATUS_REGISTERS..).step_by(8)) {
+            put(&mut bytes, place, &register.to_le_bytes());
+        }
+        bytes[PRSTATUS_HAS_VECTOR] = 1;
     }
-    bytes[PRSTATUS_HAS_VECTOR] = 1;
     bytes
 }
 

@@ -26,7 +26,7 @@ pub struct Map {
 /// What a mapping shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shown {
-    /// Memory of its own.
+    /// Memory of its own; also part of a file that the program has mapped privately and written every page of.
     Anonymous,
     /// The heap of brk(2).
     Heap,

@@ -10,6 +10,7 @@
 mod core_file;
 mod maps;
 mod outline;
+mod racy;
 mod registers;
 mod source;
 
@@ -17,7 +18,9 @@ use crate::image::{Image, ImageError};
 use cormus_linux_abi::Errno;
 pub use maps::{Map, Shown};
 use outline::Outline;
-pub(crate) use outline::SeenThread;
+use outline::SeenThread;
+pub(crate) use outline::join;
+pub use racy::Peek;
 use source::Source;
 use std::collections::BTreeMap;
 

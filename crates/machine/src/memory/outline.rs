@@ -18,7 +18,7 @@ const REGION: u32 = 0;
 
 /// Threads and mappings of a machine.
 #[derive(Debug)]
-pub(crate) struct Outline {
+pub(super) struct Outline {
     pub(super) threads: Vec<SeenThread>,
     pub(super) windows: BTreeMap<u32, FrozenWindow>,
     /// Mapped files, as mappings number them: where they are in the machine, and their numbers on the host.
@@ -27,13 +27,14 @@ pub(crate) struct Outline {
 
 /// One thread.
 #[derive(Clone, Debug)]
-pub(crate) struct SeenThread {
+pub(super) struct SeenThread {
     pub(super) pid: u32,
     pub(super) tid: u32,
     /// The window that it runs in.
     pub(super) window: u32,
     pub(super) about: About,
-    pub(super) registers: ThreadRegisters,
+    /// None if the thread ran on.
+    pub(super) registers: Option<ThreadRegisters>,
 }
 
 impl SeenThread {
@@ -72,7 +73,7 @@ impl Outline {
                 tid: about.tid as u32,
                 window: vcpu.window,
                 about,
-                registers: ThreadRegisters::new(&vcpu.processor, &blob, &top),
+                registers: Some(ThreadRegisters::new(&vcpu.processor, &blob, &top)),
             });
         }
         let roots = &state.config.roots;
@@ -111,7 +112,7 @@ fn read(memory: &Frozen, offset: u64, bytes: &mut [u8]) -> Result<(), ImageError
 }
 
 /// What the personality tells of the thread in an area, if it has told anything.
-fn told<E>(read: impl Fn(u64, &mut [u8]) -> Result<(), E>) -> Result<Option<About>, E> {
+pub(super) fn told<E>(read: impl Fn(u64, &mut [u8]) -> Result<(), E>) -> Result<Option<About>, E> {
     let mut about = About::zeroed();
     read(offset_of!(VcpuArea, about) as u64, as_bytes_mut(&mut about))?;
     let number = |number: u64| (1..=u64::from(i32::MAX.unsigned_abs())).contains(&number);
@@ -119,7 +120,7 @@ fn told<E>(read: impl Fn(u64, &mut [u8]) -> Result<(), E>) -> Result<Option<Abou
 }
 
 /// That a window's mappings are in order, lie in it, and show what there can be.
-fn check(window: &FrozenWindow) -> Result<(), ImageError> {
+pub(super) fn check(window: &FrozenWindow) -> Result<(), ImageError> {
     let mut end = 0;
     let mut good = window.number < WINDOW_COUNT_MAX;
     for mapping in &window.mappings {
@@ -146,7 +147,8 @@ fn check(window: &FrozenWindow) -> Result<(), ImageError> {
     }
 }
 
-fn join(start: &[u8], rest: &[u8]) -> Vec<u8> {
+/// A path beneath a mount point.
+pub(crate) fn join(start: &[u8], rest: &[u8]) -> Vec<u8> {
     let start = start.strip_suffix(b"/").unwrap_or(start);
     match rest {
         b"" => start.to_vec(),

@@ -24,7 +24,7 @@ const XMM_OFFSET: usize = 160;
 
 /// The registers of one thread in the forms of `<sys/user.h>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ThreadRegisters {
+pub(super) struct ThreadRegisters {
     /// `struct user_regs_struct`.
     pub(super) general: [u64; GENERAL_COUNT],
     /// `struct user_fpregs_struct`.

@@ -1,20 +1,38 @@
 //! The bytes: pages at rest, and host files that were mapped.
 
 use super::outline::Outline;
-use super::{MemoryError, host};
+use super::{MemoryError, Peek, host};
 use crate::files;
 use crate::image::Image;
 use cormus_guest_mem::{Frozen, FrozenBacking, FrozenMapping};
 use cormus_linux_abi::{Errno, SysResult};
+use std::fmt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 /// Where bytes are read.
-#[derive(Debug)]
-pub(super) struct Source {
-    pub(super) memory: Frozen,
-    /// Mapped files, or why they cannot be opened.
-    pub(super) files: Vec<SysResult<File>>,
+pub(super) enum Source {
+    /// From a machine at rest.
+    Rest {
+        memory: Frozen,
+        /// Mapped files, or why they cannot be opened.
+        files: Vec<SysResult<File>>,
+    },
+    /// From one that runs.
+    Live {
+        /// Where there may be something other than zeroes and the bytes of files, in ascending order: window, start and end.
+        data: Vec<(u32, u64, u64)>,
+        peek: Box<Peek>,
+    },
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Source::Rest { .. } => "Rest",
+            Source::Live { .. } => "Live",
+        })
+    }
 }
 
 /// Space of the region in frozen memory; window `n` is space `n + 1`.
@@ -23,7 +41,7 @@ const REGION: u32 = 0;
 impl Source {
     pub(super) fn of_image(image: Image) -> Source {
         let files = files::open_at_rest(&image.state.config.roots, &image.state.files.mapped);
-        Source {
+        Source::Rest {
             files,
             memory: image.memory,
         }
@@ -38,44 +56,23 @@ impl Source {
         address: u64,
         bytes: &mut [u8],
     ) -> Result<(), MemoryError> {
-        let inside = address - piece.address;
-        let place = |space, address| {
-            Frozen::place_in(space, address, bytes.len() as u64)
-                .ok_or(MemoryError::Unmapped { pid, address })
-        };
-        match piece.backing {
-            FrozenBacking::Anonymous => {
-                bytes.fill(0);
+        match self {
+            Source::Rest { memory, files } => {
+                let at = (pid, window, address);
+                read_at_rest(memory, files, outline, at, piece, bytes)
+            }
+            Source::Live { peek, .. } => {
+                let mut done = 0;
+                while done < bytes.len() {
+                    let at = address + done as u64;
+                    match peek(window, at, &mut bytes[done..]).map_err(MemoryError::Memory)? {
+                        0 => return Err(MemoryError::Unmapped { pid, address: at }),
+                        read => done += read,
+                    }
+                }
                 Ok(())
             }
-            FrozenBacking::Frozen => self.memory(place(window + 1, address)?, bytes),
-            FrozenBacking::Region { offset, .. } => {
-                self.memory(place(REGION, offset + inside)?, bytes)
-            }
-            FrozenBacking::File { file, offset, .. } => {
-                let failed = |source| MemoryError::File {
-                    path: outline.path(file),
-                    address,
-                    source,
-                };
-                let open = self.files.get(file as usize);
-                let open = match open.unwrap_or(&Err(Errno::EBADF)) {
-                    Ok(open) => open,
-                    Err(error) => return Err(failed(host(*error))),
-                };
-                let read = read_file(open, offset + inside, bytes).map_err(failed)?;
-                if read {
-                    Ok(())
-                } else {
-                    Err(MemoryError::Unmapped { pid, address })
-                }
-            }
         }
-    }
-
-    fn memory(&self, place: u64, bytes: &mut [u8]) -> Result<(), MemoryError> {
-        let read = self.memory.read(place, bytes);
-        read.map_err(|error| MemoryError::Memory(host(error)))
     }
 
     /// The next bytes of a piece from `address` on that may be other than zero: where they begin and end.
@@ -86,19 +83,79 @@ impl Source {
         address: u64,
     ) -> Result<Option<(u64, u64)>, MemoryError> {
         let end = piece.address + piece.len;
-        let (space, shift) = match piece.backing {
-            FrozenBacking::Anonymous => return Ok(None),
-            FrozenBacking::File { .. } => return Ok((address < end).then_some((address, end))),
-            FrozenBacking::Frozen => (window + 1, 0),
-            FrozenBacking::Region { offset, .. } => (REGION, offset.wrapping_sub(piece.address)),
-        };
-        let Some(from) = Frozen::place_in(space, address.wrapping_add(shift), end - address) else {
-            return Ok(None);
-        };
-        let found = self.memory.next_data(from, from + (end - address));
-        let found = found.map_err(|error| MemoryError::Memory(host(error)))?;
-        Ok(found.map(|(start, stop)| (address + (start - from), address + (stop - from))))
+        if matches!(piece.backing, FrozenBacking::File { .. }) {
+            return Ok((address < end).then_some((address, end)));
+        }
+        match self {
+            Source::Rest { memory, .. } => next_at_rest(memory, window, piece, address)
+                .map_err(|error| MemoryError::Memory(host(error))),
+            Source::Live { data, .. } => {
+                let first = data.partition_point(|(of, _, stop)| (*of, *stop) <= (window, address));
+                let found = data
+                    .get(first)
+                    .filter(|(of, start, _)| *of == window && *start < end);
+                Ok(found.map(|(_, start, stop)| (address.max(*start), end.min(*stop))))
+            }
+        }
     }
+}
+
+fn read_at_rest(
+    memory: &Frozen,
+    files: &[SysResult<File>],
+    outline: &Outline,
+    (pid, window, address): (u32, u32, u64),
+    piece: &FrozenMapping,
+    bytes: &mut [u8],
+) -> Result<(), MemoryError> {
+    let inside = address - piece.address;
+    let pages = |space, place, bytes: &mut [u8]| {
+        let place = Frozen::place_in(space, place, bytes.len() as u64);
+        let place = place.ok_or(MemoryError::Unmapped { pid, address })?;
+        let read = memory.read(place, bytes);
+        read.map_err(|error| MemoryError::Memory(host(error)))
+    };
+    match piece.backing {
+        FrozenBacking::Anonymous => {
+            bytes.fill(0);
+            Ok(())
+        }
+        FrozenBacking::Frozen => pages(window + 1, address, bytes),
+        FrozenBacking::Region { offset, .. } => pages(REGION, offset + inside, bytes),
+        FrozenBacking::File { file, offset, .. } => {
+            let failed = |source| MemoryError::File {
+                path: outline.path(file),
+                address,
+                source,
+            };
+            let open = files.get(file as usize).unwrap_or(&Err(Errno::EBADF));
+            let open = open.as_ref().map_err(|error| failed(host(*error)))?;
+            if read_file(open, offset + inside, bytes).map_err(failed)? {
+                Ok(())
+            } else {
+                Err(MemoryError::Unmapped { pid, address })
+            }
+        }
+    }
+}
+
+fn next_at_rest(
+    memory: &Frozen,
+    window: u32,
+    piece: &FrozenMapping,
+    address: u64,
+) -> SysResult<Option<(u64, u64)>> {
+    let len = piece.address + piece.len - address;
+    let (space, inside) = match piece.backing {
+        FrozenBacking::Frozen => (window + 1, address),
+        FrozenBacking::Region { offset, .. } => (REGION, offset + (address - piece.address)),
+        FrozenBacking::Anonymous | FrozenBacking::File { .. } => return Ok(None),
+    };
+    let Some(from) = Frozen::place_in(space, inside, len) else {
+        return Ok(None);
+    };
+    let found = memory.next_data(from, from + len)?;
+    Ok(found.map(|(start, stop)| (address + (start - from), address + (stop - from))))
 }
 
 /// Reads as a mapping shows a file: the rest of its last page is zero, and behind that there is nothing. Whether there was

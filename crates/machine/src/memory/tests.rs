@@ -26,10 +26,10 @@ fn thread(pid: u32, tid: u32, about: About) -> SeenThread {
         tid,
         window: 0,
         about,
-        registers: ThreadRegisters {
+        registers: Some(ThreadRegisters {
             general: [7; GENERAL_COUNT],
             vector: [0; VECTOR_LEN],
-        },
+        }),
     }
 }
 
@@ -65,7 +65,7 @@ fn image(threads: Vec<SeenThread>, mappings: &[(u64, u64, u32, FrozenBacking)]) 
         files: vec![(b"/lib/x".to_vec(), 77)],
     };
     let files = vec![Ok(mapped)];
-    MemoryImage::with(outline, Source { memory, files })
+    MemoryImage::with(outline, Source::Rest { memory, files })
 }
 
 #[test]
@@ -207,4 +207,41 @@ fn a_guest_that_lies() {
         assert_eq!(&bytes[memory..memory + 8], b"written\0");
         assert_eq!(bytes.len(), memory + 0x3000);
     }
+}
+
+/// A monitor that says nonsense, or says more than it can show, is found out.
+#[test]
+fn a_machine_that_runs_on() {
+    for bytes in [&b""[..], &[0xff; 64], &[0, 1, 0, 1]] {
+        assert!(MemoryImage::racy(bytes, Box::new(|_, _, _| Ok(0))).is_err());
+    }
+    let piece = (0x1000, 0x4000, BOTH, FrozenBacking::Frozen);
+    let mut image = image(vec![thread(2, 2, About::zeroed())], &[piece]);
+    image.source = Source::Live {
+        data: vec![(0, 0x500, 0x900), (0, 0x2000, 0x3000), (1, 0x1000, 0x2000)],
+        // A page at a time, and nothing from 0x4000 on.
+        peek: Box::new(|window, address, bytes| {
+            assert_eq!(window, 0);
+            let len = if address < 0x4000 {
+                bytes.len().min(0x1000).min((0x4000 - address) as usize)
+            } else {
+                0
+            };
+            bytes[..len].fill(b'l');
+            Ok(len)
+        }),
+    };
+    let mut bytes = vec![0; 0x2800];
+    image.read(2, 0x1000, &mut bytes).unwrap();
+    assert!(bytes.iter().all(|byte| *byte == b'l'));
+    let error = image.read(2, 0x3f00, &mut bytes[..0x200]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "nothing is mapped at 0x4000 in process 2"
+    );
+    let pieces = image.outline.pieces(0);
+    let next = |address| image.source.next_data(0, &pieces[0], address).unwrap();
+    assert_eq!(next(0x1000), Some((0x2000, 0x3000)));
+    assert_eq!(next(0x2800), Some((0x2800, 0x3000)));
+    assert_eq!(next(0x3000), None);
 }
