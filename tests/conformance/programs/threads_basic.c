@@ -143,6 +143,55 @@ static void *waiter(void *unused)
     return (void *)(long)sig;
 }
 
+static void *pauser(void *unused)
+{
+    for (;;)
+        pause();
+    return unused;
+}
+
+static atomic_int in_main, in_others, begun;
+
+static void count_where(int signal)
+{
+    (void)signal;
+    atomic_fetch_add(syscall(SYS_gettid) == getpid() ? &in_main : &in_others, 1);
+}
+
+/* A process's signal goes to the main thread if that takes it, whoever sends it and whoever sleeps beside it. */
+static void *sender(void *unused)
+{
+    (void)unused;
+    /* The main thread takes no signal while it creates a thread. */
+    while (!begun)
+        sched_yield();
+    for (int i = 0; i < 200; i++) {
+        kill(getpid(), SIGUSR1);
+        /* Who begins to sleep now is not interrupted by it. */
+        while (in_main + in_others == i)
+            usleep(1);
+    }
+    return NULL;
+}
+
+static void signals_of_the_process(void)
+{
+    struct sigaction sa = { .sa_handler = count_where, .sa_flags = SA_NODEFER };
+    pthread_t t;
+    sigset_t none;
+    sigemptyset(&none);
+    pthread_sigmask(SIG_SETMASK, &none, NULL);
+    sigaction(SIGUSR1, &sa, NULL);
+    for (int i = 0; i < 3; i++)
+        pthread_create(&t, NULL, pauser, NULL);
+    pthread_create(&t, NULL, sender, NULL);
+    begun = 1;
+    while (in_main + in_others < 200)
+        nap_ms(1);
+    EQ("in_main", in_main, 200);
+    EQ("in_others", in_others, 0);
+}
+
 static void signals(void)
 {
     struct sigaction sa = { .sa_handler = on_signal };
@@ -211,13 +260,6 @@ static void *crash(void *unused)
 static void *forker(void *unused)
 {
     return (void *)(long)CHILD(_exit(12));
-}
-
-static void *pauser(void *unused)
-{
-    for (;;)
-        pause();
-    return unused;
 }
 
 static void exits(void)
@@ -290,6 +332,7 @@ int main(void)
     create();
     identity();
     signals();
+    EQ("signals_of_the_process", CHILD(signals_of_the_process()), 0);
     exits();
     registered();
     DONE();

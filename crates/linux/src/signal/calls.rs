@@ -1,5 +1,6 @@
 //! Masks, waiting for signals, alternate stacks.
 
+use super::send::retarget;
 use super::{AlternateStack, begin_temporary_mask, pending, read_set, set_blocked, set_size, take};
 use crate::syscall::{Context, Entry, full};
 use crate::time::{deadline_after, read_timespec};
@@ -94,6 +95,11 @@ fn rt_sigtimedwait(context: &mut Context<'_>) -> SysResult {
                 .sleep
                 .wait_until(task, deadline, || take(task, set));
             task.signals.awaited.store(0, Ordering::SeqCst);
+            // One that came too late, and that the sender has left to this thread.
+            let left = task.process.signals.pending.bits() & set;
+            if left != 0 {
+                retarget(&task.process, task, left);
+            }
             match waited {
                 Ok(info) => info,
                 Err(crate::sync::WaitError::TimedOut) => return Err(Errno::EAGAIN),

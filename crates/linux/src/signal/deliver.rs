@@ -6,7 +6,7 @@
 use super::action::Action;
 use super::info::SigInfo;
 use super::number::{self, Default as DefaultAction, SIGSEGV, bit};
-use super::{Trap, end_temporary_mask, frame, stop, take};
+use super::{Trap, end_temporary_mask, frame, stop, take_offered};
 use crate::Errno;
 use crate::entry::raise_attention;
 use crate::task::Task;
@@ -54,8 +54,7 @@ pub fn deliver_pending(task: &Task, regs: &mut Regs) {
             raise_attention(task);
             return;
         }
-        let allowed = !task.signals.blocked.load(Ordering::SeqCst);
-        let Some(info) = take(task, allowed) else {
+        let Some(info) = take_offered(task) else {
             break;
         };
         act(task, regs, &info);

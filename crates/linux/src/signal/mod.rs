@@ -98,14 +98,22 @@ impl TaskSignals {
     #[inline]
     pub fn has_deliverable(&self, task: &Task) -> bool {
         let process = &task.process.signals;
-        let pending = self.pending.bits() | process.pending.bits();
-        pending & !self.blocked.load(Ordering::SeqCst) != 0 || process.job.stopping()
+        let taken = !self.blocked.load(Ordering::SeqCst);
+        let shared = process.pending.bits() & taken;
+        self.pending.bits() & taken != 0
+            || (shared != 0 && offered(task, shared) != 0)
+            || process.job.stopping()
     }
 
     /// Whether the thread would take a signal of `set` now.
     #[must_use]
     pub fn wants(&self, set: u64) -> bool {
-        set & (!self.blocked.load(Ordering::SeqCst) | self.awaited.load(Ordering::SeqCst)) != 0
+        set & self.taken() != 0
+    }
+
+    /// What it would take now.
+    fn taken(&self) -> u64 {
+        !self.blocked.load(Ordering::SeqCst) | self.awaited.load(Ordering::SeqCst)
     }
 }
 
@@ -168,6 +176,31 @@ pub(crate) fn read_set(address: u64) -> SysResult<u64> {
 #[must_use]
 pub fn pending(task: &Task) -> u64 {
     task.signals.pending.bits() | task.process.signals.pending.bits()
+}
+
+/// Those of a set of the process's signals that are the thread's to take. As on Linux the first thread that takes a signal gets it, and that
+/// is the main one if it does: Python acts on signals in the main thread alone.
+fn offered(task: &Task, mut set: u64) -> u64 {
+    for thread in task.process.threads() {
+        if core::ptr::eq(&*thread, task) || set == 0 {
+            break;
+        }
+        set &= !thread.signals.taken();
+    }
+    set
+}
+
+/// Takes a pending signal that the thread does not block and no other thread is to take.
+fn take_offered(task: &Task) -> Option<SigInfo> {
+    let process = &task.process.signals;
+    let taken = !task.signals.blocked.load(Ordering::SeqCst);
+    if task.signals.pending.bits() & taken != 0 {
+        return take(task, taken);
+    }
+    match offered(task, process.pending.bits() & taken) {
+        0 => None,
+        offered => take(task, offered),
+    }
 }
 
 /// Takes a pending signal of `set`, the thread's own first.
