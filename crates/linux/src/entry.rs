@@ -13,7 +13,7 @@
 use crate::platform::platform;
 use crate::syscall::Context;
 use crate::task::{Task, current};
-use crate::{edges, mm, rewrite, signal, syscall, task};
+use crate::{edges, individual, mm, rewrite, signal, syscall, task};
 use core::sync::atomic::Ordering;
 use cormus_hypercall::area::{NOT_A_SYSCALL, Regs, reason};
 
@@ -66,6 +66,7 @@ pub fn attention(regs: &mut Regs) {
     edges::drain_news();
     let task = current();
     task::leave_if_ending(task);
+    individual::arrive(task);
     mm::oom::wait_for_memory(task);
     signal::deliver_pending(task, regs);
 }
@@ -73,6 +74,7 @@ pub fn attention(regs: &mut Regs) {
 /// First steps of a thread that [`crate::host::vcpu_start`] started on a prepared frame.
 pub fn thread_start(regs: &mut Regs) {
     let task = current();
+    individual::arrive(task);
     task::started(task, regs);
 }
 

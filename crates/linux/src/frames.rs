@@ -16,7 +16,7 @@ use crate::mm::oom;
 use crate::platform::platform;
 use crate::sync::SpinLock;
 use crate::{Errno, SysResult, host};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use cormus_hypercall::layout::{HEAP_OFFSET, REGION_BASE, REGION_SIZE_MAX, heap_size_max};
 use cormus_linux_abi::PAGE_SIZE;
 
@@ -416,6 +416,14 @@ pub fn discard_unused() {
         frames.discard_unused(index);
         index += 1;
     }
+}
+
+/// The first word of a frame that the caller keeps as long as the word is used.
+#[must_use]
+pub fn word(address: u64) -> &'static AtomicU32 {
+    let pointer: *const AtomicU32 = platform().region(address).cast();
+    // SAFETY: a frame of the region is aligned to its size and never unmapped; what is written to it at the same time is any number.
+    unsafe { &*pointer }
 }
 
 /// Bytes in use.

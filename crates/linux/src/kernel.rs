@@ -2,6 +2,7 @@
 
 use crate::SysResult;
 use crate::fs::Vfs;
+use crate::individual::Individual;
 use crate::net::{Flight, Inet, UnixNames};
 use crate::sync::SpinLock;
 use crate::task::Tasks;
@@ -32,6 +33,8 @@ pub struct Kernel {
     pub hostname: SpinLock<Vec<u8>>,
     /// `NAME=VALUE` each: what the machine was given when it continued another one, since programs that run have their environment.
     pub variables: SpinLock<Vec<String>>,
+    /// What of it is made anew when it continues an image.
+    pub individual: Individual,
     /// System V semaphores, messages and shared memory.
     pub sysv: crate::ipc::sysv::Namespace,
     /// Numbers for objects that need a unique identity (inodes without a device, pipes, mappings).
@@ -61,6 +64,7 @@ impl Kernel {
             unix: UnixNames::default(),
             flight: Flight::default(),
             inet: Inet::default(),
+            individual: Individual::default(),
             sysv: crate::ipc::sysv::Namespace::default(),
             next_id: AtomicU64::new(1),
             config,

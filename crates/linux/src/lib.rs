@@ -31,6 +31,7 @@ pub mod exec;
 pub mod frames;
 pub mod fs;
 pub mod host;
+pub mod individual;
 pub mod io;
 pub mod ipc;
 pub mod kernel;

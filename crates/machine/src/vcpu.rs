@@ -129,8 +129,9 @@ impl<'a> Runner<'a> {
         }
         match entry {
             Entry::Standing(processor) => {
-                // It may have been kicked when it stood still already; the area's word, which came along, says whether.
-                self.monitor.vcpus.kick(index);
+                // Before its thread runs the program it becomes one of another individual. It may also have been kicked for
+                // something else when it stood still already.
+                self.monitor.kick(index);
                 self.vcpu.become_processor(processor)
             }
             Entry::Boot | Entry::Thread => Ok(()),

@@ -9,6 +9,7 @@ mod flash;
 mod gdb;
 mod harness;
 mod images;
+mod individual;
 mod inspect;
 mod limits;
 mod memory;

@@ -6,6 +6,7 @@ use super::vma::{Backing, Vma, VmaFlags};
 use crate::syscall::{Context, Entry, full, partial};
 use crate::{Errno, SysResult, host, user};
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use cormus_hypercall::map::advice;
 use cormus_linux_abi::raw::general as nr;
 use cormus_linux_abi::{PAGE_SIZE, page_up};
@@ -128,6 +129,11 @@ impl AddressSpace {
     fn advise(&self, start: u64, end: u64, effect: Effect) -> SysResult<()> {
         let mut maps = self.maps.lock();
         maps.flush()?;
+        if let Effect::Flags(set, _) = effect
+            && set.contains(VmaFlags::WIPE_ON_FORK)
+        {
+            self.wipes.store(true, Ordering::SeqCst);
+        }
         maps.advise(start, end, effect)
     }
 }
@@ -167,6 +173,19 @@ impl Maps {
             }
         }
         Ok((pieces, hole || at < end))
+    }
+
+    /// Drops all that a child of fork gets empty.
+    pub(super) fn wipe(&self) {
+        let wiped = |vma: &&Vma| {
+            vma.flags.contains(VmaFlags::WIPE_ON_FORK) && !vma.flags.contains(VmaFlags::RESERVED)
+        };
+        for vma in self.areas.iter().filter(wiped) {
+            let len = vma.shown_end - vma.start;
+            let dropped = host::advise(self.window, vma.start, len, advice::DROP);
+            // Nobody may go on with what another individual knows too.
+            assert!(dropped.is_ok(), "the host cannot drop pages");
+        }
     }
 
     /// As Linux, what is there is advised, and holes are reported afterwards.

@@ -7,7 +7,7 @@ use crate::frames;
 use crate::{Errno, SysResult};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use cormus_hypercall::layout::REGION_BASE;
 use cormus_hypercall::map::{MapRequest, kind};
 use cormus_linux_abi::PAGE_SIZE;
@@ -35,6 +35,11 @@ impl SharedMemory {
             address: frames::allocate_sparse(count)?,
             len,
         }))
+    }
+
+    /// Its first word, as this crate sees it.
+    pub fn first_word(&self) -> &AtomicU32 {
+        frames::word(self.address)
     }
 }
 

@@ -10,10 +10,10 @@ use super::requests;
 use super::vma::{Backing, Label, Vma, VmaFlags};
 use crate::fs::Path;
 use crate::sync::{Mutex, SpinLock};
-use crate::{Errno, SysResult, host};
+use crate::{Errno, SysResult, host, time};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use cormus_hypercall::layout::FIRST_WINDOW;
 use cormus_linux_abi::{PAGE_SIZE, page_up};
 
@@ -46,6 +46,10 @@ pub struct AddressSpace {
     pub layout: SpinLock<Layout>,
     /// What the program has registered for with membarrier(2).
     pub(super) barriers: Registered,
+    /// The individual ([`crate::individual`]) whose memory it is.
+    generation: AtomicU32,
+    /// Whether there was ever an area that a child of fork gets empty.
+    pub(super) wipes: AtomicBool,
     pub(super) maps: Mutex<Maps>,
 }
 
@@ -122,6 +126,8 @@ impl AddressSpace {
             exe: SpinLock::default(),
             layout: SpinLock::default(),
             barriers: Registered::default(),
+            generation: AtomicU32::new(time::generation()),
+            wipes: AtomicBool::new(false),
             maps: Mutex::new(maps),
         }
     }
@@ -207,6 +213,23 @@ impl AddressSpace {
         host::unmap(maps.window, 0, cormus_hypercall::layout::WINDOW_SIZE)
     }
 
+    /// Makes it the memory of another individual, before a thread of it runs there: what a child of fork gets empty is empty.
+    pub fn wipe_for(&self, generation: u32) {
+        if self.generation.load(Ordering::SeqCst) == generation {
+            return;
+        }
+        // An area that is being marked as such by a call under way is no promise yet.
+        if self.wipes.load(Ordering::SeqCst) {
+            let maps = self.maps.lock();
+            if self.generation.load(Ordering::SeqCst) != generation {
+                maps.wipe();
+            }
+            self.generation.store(generation, Ordering::SeqCst);
+            return;
+        }
+        self.generation.store(generation, Ordering::SeqCst);
+    }
+
     /// What identifies the word at `address` for futexes: an object and an offset into it. Private ones are told by the address
     /// space, shared ones by the object that the mapping shows.
     ///
@@ -258,6 +281,9 @@ impl AddressSpace {
             batch
         };
         requests::make(&batch)?;
+        child
+            .wipes
+            .store(self.wipes.load(Ordering::SeqCst), Ordering::SeqCst);
         *child.exe.lock() = self.exe.lock().clone();
         *child.layout.lock() = self.layout.lock().clone();
         Ok(Arc::new(child))

@@ -114,6 +114,7 @@ impl Task {
     /// The calling vCPU's kick has been seen, but there is nothing that ends the wait.
     pub fn acknowledge_kick(&self) {
         platform().area().kicked.store(0, Ordering::SeqCst);
+        crate::individual::noticed(self);
     }
 
     /// Makes the thread look at its signals soon: ends its sleep or interrupts the program.

@@ -1,5 +1,6 @@
 //! `/dev`: the devices that programs expect everywhere.
 
+use super::generation;
 use super::node::{Device, Directory, Head, Link, TMPFS_MAGIC};
 use crate::fs::{File, FileOps, Inode, NodeKind, OpenFlags};
 use crate::io::{Dst, Src};
@@ -269,6 +270,10 @@ pub fn root(kernel: &'static Kernel) -> (Arc<dyn Inode>, Option<Arc<Console>>) {
             b"tty",
             Device::node(head(7, tty_mode, device(5, 0)), move |task, _, inode| own
                 .open_own(task, inode))
+        ),
+        (
+            b"sysgenid",
+            generation::node(head(16, tty_mode, device(10, 127)))
         ),
         (b"ptmx", terminals.ptmx(8)),
         (b"pts", terminals.pts()),

@@ -4,6 +4,7 @@
 //! as in a container with a masked `/proc`.
 
 pub mod dev;
+mod generation;
 mod node;
 pub mod proc;
 pub mod sys;

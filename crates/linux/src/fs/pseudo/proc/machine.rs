@@ -115,7 +115,7 @@ fn kernel_values(kernel: &'static Kernel) -> Vec<Entry> {
     let random = alloc::vec![
         (
             b"boot_id".as_slice(),
-            text(110, move |_| uuid_line(&kernel.config.seed))
+            text(110, move |_| uuid_line(&kernel.individual.boot_id()))
         ),
         (
             b"uuid",
