@@ -32,6 +32,7 @@ use spec::Verbosity;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    cormus_machine::fail_at_file_size_limit();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return failure::usage(&error),

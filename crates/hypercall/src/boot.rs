@@ -40,6 +40,8 @@ pub struct BootConfig {
     pub file_count_max: u32,
     /// Most bytes of the writable layer.
     pub layer_bytes_max: u64,
+    /// Soft and hard limit on the size of files that the first process has.
+    pub file_bytes_max: [u64; 2],
     /// Granted roots in the order of their numbers; number 0 is the root of the tree.
     pub roots: Vec<Root>,
     /// Published ports, so that a bind to one is known to be an edge.

@@ -197,6 +197,7 @@ impl Config {
         &self,
         roots: &[(bool, FileAttr)],
         streams: [u64; 3],
+        file_bytes_max: [u64; 2],
         seed: [u8; 32],
     ) -> boot::BootConfig {
         let roots = self.roots.iter().zip(roots);
@@ -216,6 +217,7 @@ impl Config {
             task_count_max: self.task_count_max,
             file_count_max: self.file_count_max,
             layer_bytes_max: self.layer_bytes_max,
+            file_bytes_max,
             roots: roots
                 .map(|(root, (file, attr))| boot::Root {
                     mount_point: root.mount_point.clone(),

@@ -40,6 +40,14 @@ pub enum StartError {
     /// The host has not enough memory or addresses.
     #[error("cannot set up the machine's memory: {0}")]
     Memory(cormus_linux_abi::Errno),
+    /// The host's limit on file sizes cannot be raised.
+    #[error(
+        "a machine's memory is a file beyond the limit of {limit} bytes that file sizes have here (`ulimit -f`): raise the hard limit"
+    )]
+    FileSize {
+        /// The limit.
+        limit: u64,
+    },
     /// A root cannot be opened.
     #[error("cannot open {path}")]
     Root {

@@ -12,6 +12,7 @@
 use crate::blob::Blob;
 use crate::config::Config;
 use crate::end::StartError;
+use crate::file_size;
 use cormus_guest_mem::{Memory, MemorySlots, Physical, Pristine, Region, Tables, Windows};
 use cormus_kvm::{Kvm, Vcpu, Vm};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub struct Shell {
 impl Shell {
     /// A new one; nothing is mapped in it but the blob.
     pub(crate) fn new(config: &Config, blob: &Blob) -> Result<Shell, StartError> {
+        file_size::lift()?;
         let vm = Arc::new(Kvm::open()?.create_vm()?);
         let tsc_khz = vm.tsc_khz()?;
         let slots: Arc<dyn MemorySlots> = Arc::clone(&vm) as Arc<dyn MemorySlots>;

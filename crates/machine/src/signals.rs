@@ -60,6 +60,14 @@ pub(crate) fn forward(monitor: &Arc<Monitor>) {
     }
 }
 
+/// Lets writes of this process beyond the host's limit on file sizes (`ulimit -f`) fail with an error, where they would end it by a signal. A
+/// process that makes a machine does so anyway.
+pub fn fail_at_file_size_limit() {
+    // SAFETY: ignoring a signal runs no code.
+    let before = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    assert_ne!(before, libc::SIG_ERR, "this signal can be ignored");
+}
+
 /// Turns the signals that came into requests. Called by vCPU threads after a kick.
 pub(crate) fn collect(monitor: &Monitor) {
     if PENDING.load(Ordering::SeqCst) == 0 || !std::ptr::eq(MACHINE.load(Ordering::SeqCst), monitor)

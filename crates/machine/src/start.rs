@@ -8,6 +8,7 @@ mod library;
 
 use crate::config::Config;
 use crate::end::StartError;
+use crate::file_size;
 use crate::files::{Files, Walk};
 use crate::streams::Streams;
 use cormus_guest_mem::Region;
@@ -42,7 +43,7 @@ pub(crate) fn write(
     })?;
     let roots = files.root_attributes().map_err(StartError::Memory)?;
     let streams = [0, 1, 2].map(|number| streams.info(number).unwrap_or(0));
-    let boot = config.boot(&roots, streams, seed);
+    let boot = config.boot(&roots, streams, file_size::lift()?, seed);
     let bytes = postcard::to_allocvec(&boot).unwrap_or_default();
     let max = BOOT_SIZE_MAX - 8;
     if bytes.len() as u64 > max {

@@ -409,6 +409,7 @@ fn config() -> BootConfig {
         task_count_max: 32,
         file_count_max: 64,
         layer_bytes_max: 16 << 20,
+        file_bytes_max: [u64::MAX; 2],
         roots: vec![root(b"/", false), root(b"/vol", true)],
         published: vec![Published {
             guest_port: platform::PUBLISHED_PORT,

@@ -1,7 +1,8 @@
 //! Programs that take of something without end, in a machine with little memory: the machine goes on, the offender gets an
 //! errno or is killed, and another process notices nothing.
 
-use crate::harness::run;
+use crate::harness::{binary, finish, run, scratch};
+use std::process::Command;
 
 /// What the offender repeats: Python statements, with `i` counting.
 const OFFENCES: &[(&str, &str)] = &[
@@ -126,4 +127,50 @@ fn shared_memory_counts_where_it_is_touched() {
         "{}",
         outcome.stderr
     );
+}
+
+/// The shell's limit on file sizes is the program's, in the machine as outside, and no affair of the machine's own memory.
+#[test]
+fn a_limit_on_file_sizes() {
+    let directory = scratch("file-sizes");
+    let script = "import os, resource, signal, sys
+signal.signal(signal.SIGXFSZ, lambda *_: print('signal'))
+print(resource.getrlimit(resource.RLIMIT_FSIZE))
+for name in sys.argv[1:]:
+    file = os.open(name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+    print(os.write(file, bytes(60_000)), os.write(file, bytes(60_000)))
+    for act in [lambda: os.write(file, b'x'), lambda: os.truncate(file, 200_000)]:
+        try: act()
+        except OSError as error: print(error.strerror)
+    os.close(file)";
+    let files = [
+        directory.join("volume"),
+        std::env::temp_dir().join("cormus-file-sizes"),
+    ];
+    let outcome = |before: &str| {
+        let mut command = Command::new("sh");
+        let limited = format!("ulimit -Sf 200; exec {before} python3 -c \"$@\"");
+        command.args(["-c", &limited, "sh", script]).args(&files);
+        finish(command, "")
+    };
+    let native = outcome("");
+    let _ = std::fs::remove_file(&files[1]);
+    assert!(native.stdout.contains("102400"), "{}", native.stderr);
+    let volume = directory.display();
+    let ours = outcome(&format!(
+        "{} run -v {volume}:{volume} --",
+        binary().display()
+    ));
+    assert_eq!(ours.stdout, native.stdout, "{}", ours.stderr);
+    assert_eq!(std::fs::metadata(&files[0]).unwrap().len(), 102_400);
+    // Who may not raise it is told.
+    let limited = format!(
+        "ulimit -f 100; exec setpriv --bounding-set -sys_resource --inh-caps -sys_resource {} run true",
+        binary().display()
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &limited]);
+    let refused = finish(command, "");
+    assert_eq!(refused.status.code(), Some(125), "{}", refused.stderr);
+    assert!(refused.stderr.contains("ulimit -f"), "{}", refused.stderr);
 }

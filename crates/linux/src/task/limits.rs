@@ -56,6 +56,8 @@ impl Limits {
         let files = u64::from(kernel.config.file_count_max);
         let tasks = u64::from(kernel.config.task_count_max);
         set(RLIMIT_STACK, 8 << 20, UNLIMITED);
+        let [file_soft, file_hard] = kernel.config.file_bytes_max;
+        set(RLIMIT_FSIZE, file_soft, file_hard);
         set(RLIMIT_CORE, 0, UNLIMITED);
         set(RLIMIT_NPROC, tasks, tasks);
         set(RLIMIT_NOFILE, files.min(1024), files);

@@ -42,6 +42,7 @@ pub(crate) fn kernel() -> &'static Kernel {
             task_count_max: 4096,
             file_count_max: 4096,
             layer_bytes_max: 1 << 30,
+            file_bytes_max: [u64::MAX; 2],
             roots: alloc::vec![root],
             published: Vec::new(),
             outbound: false,
