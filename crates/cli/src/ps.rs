@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// Prints one line a machine, those that ended in the last day too.
 pub(crate) fn ps(args: &PsArgs) -> Result<ExitCode, Failure> {
-    let instances = Registry::open()?.list()?;
+    let mut instances = Registry::open()?.list()?;
     let running = |name: &Name| {
         let mut running = instances.iter().filter(|instance| instance.is_running());
         running.any(|instance| instance.name == *name)
@@ -19,6 +19,12 @@ pub(crate) fn ps(args: &PsArgs) -> Result<ExitCode, Failure> {
     let mut suspended = Suspended::list()?;
     // What runs again was resumed a moment ago.
     suspended.retain(|machine| !running(&machine.name));
+    // `suspend` was killed when it had ended the machine.
+    instances.retain(|instance| {
+        suspended
+            .iter()
+            .all(|machine| machine.name != instance.name)
+    });
     let mut out = std::io::stdout().lock();
     if args.quiet {
         for instance in &instances {

@@ -16,6 +16,12 @@ pub(crate) struct Running {
     pub(crate) pid: u32,
 }
 
+/// Numbers of all processes.
+fn numbers() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").expect("/proc can be listed");
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
 impl Registry {
     pub(crate) fn new(test: &str) -> Self {
         Self(scratch(test))
@@ -81,9 +87,18 @@ impl Registry {
             let roles = ["monitor", "continue", "template"];
             roles.iter().any(|role| has(&arguments, role)) && has(&read("environ"), &variable)
         };
-        let entries = std::fs::read_dir("/proc").expect("/proc can be listed");
-        let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        numbers.filter(serves).collect()
+        numbers().filter(serves).collect()
+    }
+
+    /// All processes that were started with this registry and have not ended.
+    pub(crate) fn all_processes(&self) -> BTreeSet<u32> {
+        let variable = format!("XDG_RUNTIME_DIR={}", self.0.display());
+        let is_ours = |pid: &u32| {
+            let variables = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let mut variables = variables.split(|byte| *byte == 0);
+            variables.any(|found| found == variable.as_bytes())
+        };
+        numbers().filter(is_ours).collect()
     }
 
     fn status(&self, pid: u32, task: u32, field: &str) -> u64 {

@@ -1,13 +1,12 @@
 //! `fork`, `freeze`, `clone`, `pause` and `resume`: real programs continued in other machines, judged by what they do there.
 
-use crate::background::{Registry, Running};
-use crate::harness::{Outcome, free_port, scratch, signal, succeed, words};
+use crate::background::Registry;
+use crate::harness::{Outcome, free_port, scratch, succeed, words};
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// A server that keeps what it is told: `/KEY/VALUE` stores, `/KEY` asks, each request on a thread of its own.
 pub(crate) const SERVER: &str = "
@@ -78,7 +77,7 @@ pub(crate) fn refused(outcome: &Outcome, reason: &str) {
 }
 
 /// Lets so much time pass: what must not happen would happen within.
-fn pass(time: Duration) {
+pub(crate) fn pass(time: Duration) {
     let deadline = Instant::now() + time;
     while let Some(left) = deadline.checked_duration_since(Instant::now()) {
         std::thread::park_timeout(left);
@@ -333,70 +332,13 @@ while True: f.seek(0); print(f.read(), flush=True); time.sleep(0.01)";
 }
 
 /// Numbers that a seed determines.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % bound
-    }
-}
-
-/// Commands, monitors, children and templates killed at any instant leave nothing behind that is not registered or cannot be ended.
-#[test]
-fn killed_at_random_points() {
-    let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let seed = seed.unwrap().as_nanos() as u64 | 1;
-    println!("seed {seed}");
-    let mut random = Random(seed);
-    let registry = Registry::new("killed");
-    for round in 0..20 {
-        let name = format!("m{round}");
-        python(&registry, &name, &[], COUNTER);
-        registry.follow(&name).next();
-        let commands: [&[&str]; 4] = [
-            &["fork", &name, "-n", "2"],
-            &["freeze", &name],
-            &["pause", &name],
-            &["run", "-d", "--name", "other", "--", "/bin/sleep", "1000"],
-        ];
-        let mut command = registry.command(commands[random.below(4) as usize]);
-        let output = || Stdio::null();
-        let mut child = command.stdout(output()).stderr(output()).spawn().unwrap();
-        pass(Duration::from_micros(random.below(30_000)));
-        if random.below(2) == 0 {
-            signal(child.id(), "KILL");
-            child.wait().unwrap();
-        } else {
-            let running = registry.running();
-            let victim = random.below(running.len() as u64 + 1) as usize;
-            if let Some(victim) = running.get(victim) {
-                signal(victim.pid, "KILL");
-            }
-            child.wait().unwrap();
-        }
-        // A monitor that was not told to begin ends by itself.
-        let known = || {
-            registry
-                .running()
-                .iter()
-                .map(|machine| machine.pid)
-                .collect()
-        };
-        let strangers = |known: BTreeSet<u32>| {
-            let processes = registry.processes();
-            processes.difference(&known).copied().collect::<Vec<_>>()
-        };
-        registry.eventually(&format!("round {round}"), || strangers(known()).is_empty());
-        for Running { name, .. } in registry.running() {
-            // One that was killed above may have ended since.
-            registry.run(&["kill", "-s", "KILL", &name]);
-        }
-        registry.eventually(&format!("round {round}"), || {
-            registry.processes().is_empty() && registry.running().is_empty()
-        });
-        registry.succeed(&["run", "-d", "--name", &name, "--", "/bin/true"]);
     }
 }

@@ -5,6 +5,7 @@
 
 mod background;
 mod coreutils;
+mod faults;
 mod flash;
 mod gdb;
 mod harness;
