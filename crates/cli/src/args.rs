@@ -531,7 +531,8 @@ pub(crate) struct MemoryArgs {
     pub(crate) consistent: bool,
 
     /// Look at the memory as it is while programs write to it, without an image: cheaper for a large machine, but what is shown
-    /// may be of different instants and half written. Only `dump` stops the programs, while it reads registers
+    /// may be of different instants and half written. It also works where no image can be taken, as with a removed file that is
+    /// still open. Only `dump` stops the programs, while it reads registers
     #[arg(long, global = true)]
     pub(crate) racy: bool,
 

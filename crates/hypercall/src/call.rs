@@ -76,7 +76,8 @@ calls! {
     /// Continues the calling vCPU in another window.
     WindowSwitch = 22("window"),
     /// Makes `count` mappings described by an array of `map::MapRequest` at `requests` (region address), in order, and
-    /// stops at the first failure. How many were made, or the error if none was.
+    /// stops at the first failure. How many were made, or the error if none was. Large copies of private pages may go on
+    /// after the call; a vCPU that starts in the window waits for them.
     Map = 23("requests", "count"),
     /// Removes what is mapped in `address .. address + len`.
     Unmap = 24("window", "address", "len"),

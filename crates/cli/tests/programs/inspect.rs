@@ -90,6 +90,10 @@ fn a_server_and_its_template() {
     // As it says: there is no image until the file is there again.
     let refused = registry.run(&["freeze", "web"]);
     assert!(refused.stderr.contains("no name"), "{}", refused.stderr);
+    let refused = registry.run(&["memory", "web", "maps"]);
+    assert!(refused.stderr.contains("no name"), "{}", refused.stderr);
+    let maps = registry.succeed(&["memory", "web", "maps", "--racy"]);
+    assert!(maps.contains("[stack]"), "{maps}");
     registry.succeed(&["kill", "-s", "KILL", "web"]);
 }
 
