@@ -13,7 +13,7 @@ pub(crate) mod host;
 
 use crate::input::Input;
 use cormus_hypercall::Call;
-use cormus_hypercall::file::NameRequest;
+use cormus_hypercall::file::{NameRequest, WalkRequest};
 use cormus_hypercall::layout::{AREAS_OFFSET, BOARD_OFFSET, CLOCK_OFFSET, REGION_BASE};
 use cormus_hypercall::map::{MapRequest, advice};
 use cormus_linux_abi::as_bytes;
@@ -252,8 +252,19 @@ fn file(input: &mut Input<'_>, guest: &Guest) {
         ),
         6 => (Call::LinkRead, [root, place, len, buffer, room]),
         7 => {
-            let known = u64::from(input.byte() % 16) << 32;
-            (Call::FileWalk, [root | known, place, len, buffer, room])
+            let request = WalkRequest {
+                root: root as u32,
+                flags: u32::from(input.byte() % 8),
+                path: place,
+                path_len: len,
+                known: u64::from(input.byte() % 16),
+                buffer,
+                len: room,
+            };
+            // Behind the path, before the buffer.
+            let argument = place + 0x400;
+            guest.put(argument, as_bytes(&request));
+            (Call::FileWalk, [argument, 0, 0, 0, 0])
         }
         8 => (Call::DirList, [root, place, len, buffer, room]),
         9 => (Call::FileClose, [handle, 0, 0, 0, 0]),
