@@ -146,14 +146,20 @@ static void robust_and_pi(void)
     pthread_mutex_unlock(m);
     RET("robust_not_recoverable", pthread_mutex_lock(m), ENOTRECOVERABLE);
     pthread_mutex_init(m, &a);
+    int locked[2];
+    MUST(pipe(locked));
     pid_t pid = fork();
     if (pid == 0) {
         pthread_mutex_lock(m);
         shared = 0;
+        MUST(write(locked[1], "", 1));
         nap_ms(30);
         _exit(0);
     }
-    nap_ms(10);
+    char byte;
+    MUST(read(locked[0], &byte, 1));
+    close(locked[0]);
+    close(locked[1]);
     int r = pthread_mutex_lock(m);
     RET("robust_waiter_woken", r, EOWNERDEAD);
     reap(pid);
