@@ -1,10 +1,8 @@
 /*
  * fork of a process: what the child has is the memory of one instant, whatever the parent writes meanwhile. Once with as much
- * memory as may be copied while the parent waits, and once with so much that it should not; then also with a second thread.
+ * memory as may be copied while the parent waits, and once with so much that it should not.
  */
 #include "check.h"
-#include <pthread.h>
-#include <stdatomic.h>
 #include <sys/uio.h>
 
 #define PAGE 4096UL
@@ -80,35 +78,6 @@ static void one_instant(void)
     close(told[1]);
 }
 
-/* Another thread counts in a page at one end of the memory, then in one at the other end. */
-static atomic_bool stop;
-
-static void *count(void *unused)
-{
-    (void)unused;
-    atomic_long *first = at(0), *second = at(pages - 1);
-    while (!stop) {
-        atomic_fetch_add(first, 1);
-        atomic_fetch_add(second, 1);
-    }
-    return NULL;
-}
-
-static void threads_write_on(void)
-{
-    atomic_long *first = at(0), *second = at(pages - 1);
-    atomic_store(first, 0);
-    atomic_store(second, 0);
-    pthread_t thread;
-    RET("thread", pthread_create(&thread, NULL, count, NULL), 0);
-    int good = 0;
-    for (int round = 0; round < 4; round++)
-        good += CHILD(long ahead = *first - *second; check_failures = ahead != 0 && ahead != 1) == 0;
-    EQ("order_of_writes", good, 4);
-    stop = true;
-    pthread_join(thread, NULL);
-}
-
 static void at_once(void)
 {
     fill('d');
@@ -143,7 +112,6 @@ int main(void)
     MUST(munmap(memory, pages * PAGE));
     setup(MANY);
     one_instant();
-    threads_write_on();
     at_once();
     DONE();
 }

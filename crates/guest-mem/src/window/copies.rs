@@ -37,6 +37,8 @@ impl Windows {
                 rest.push(part);
             }
         }
+        // Before the fork, which makes every page that the monitor touches afterwards dearer.
+        rest.into_iter().try_for_each(|part| part.copy(None))?;
         if placed_bytes >= filler::LEN_MIN {
             match self.fork_apart(source, || Filler::start(placed)) {
                 Ok(filler) => {
@@ -50,7 +52,7 @@ impl Windows {
         for (part, placer) in placed {
             part.copy(Some(&placer))?;
         }
-        rest.into_iter().try_for_each(|part| part.copy(None))
+        Ok(())
     }
 
     /// Forks the monitor by `fork` so that the child has the memory of no window but `source`'s: it costs nobody else anything.

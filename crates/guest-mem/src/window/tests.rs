@@ -342,3 +342,50 @@ fn an_unfinished_fork_is_given_up() {
     assert_eq!(window.usage(), Ok(0));
     assert_eq!(memory.get(window, LEN - 8, 8).unwrap(), [0; 8]);
 }
+
+/// Another thread counts in a page at one end of the memory, then in one at the other end: the child never has the second
+/// count without the first.
+#[test]
+fn fork_of_much_memory_keeps_the_order_of_writes() {
+    const LEN: u64 = crate::filler::LEN_MIN + (1 << 20);
+    let memory = memory();
+    let windows = [0, 1].map(|number| {
+        memory.windows.create().unwrap();
+        let window = memory.windows.get(number).unwrap();
+        window
+            .map(&anonymous(0, LEN, READ | WRITE), &memory.region)
+            .unwrap();
+        window
+    });
+    let [parent, child] = windows;
+    parent.advise(0, LEN, advice::POPULATE).unwrap();
+    let (first, second) = (0, LEN - 4096);
+    let ended = AtomicBool::new(false);
+    let begun = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut count = 0_u64;
+            while !ended.load(Ordering::Relaxed) {
+                count += 1;
+                parent.poke(first, &count.to_le_bytes()).unwrap();
+                parent.poke(second, &count.to_le_bytes()).unwrap();
+                begun.store(true, Ordering::Relaxed);
+            }
+        });
+        while !begun.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
+        let copied = memory.windows.copy_private(1, 0, &[(0, LEN)]);
+        ended.store(true, Ordering::Relaxed);
+        assert_eq!(copied, Ok(()));
+    });
+    let count = |address| {
+        let bytes = memory.get(child, address, 8).unwrap();
+        u64::from_le_bytes(bytes.try_into().unwrap())
+    };
+    let (first, second) = (count(first), count(second));
+    assert!(
+        second != 0 && (first == second || first == second + 1),
+        "{first} {second}"
+    );
+}
