@@ -165,3 +165,115 @@ fn before_frame(
     }
     frame
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RIP_OF_PROGRAM: u64 = 0x40_1000;
+    const STACK_OF_PROGRAM: u64 = 0x1f_0000;
+    const XMM: u8 = 0xaa;
+
+    /// A processor whose registers hold the program's, but for these.
+    fn processor(rip: u64, rsp: u64, rcx: u64) -> Processor {
+        // As `Processor` has them.
+        let mut general = [7_u64; 18];
+        (general[0], general[2], general[6]) = (39, rcx, rsp);
+        (general[11], general[16], general[17]) = (0x246, rip, 0x202);
+        let extended = vec![u32::from_le_bytes([XMM; 4]); 1024];
+        let bytes = postcard::to_allocvec(&(general, 0x1234_u64, extended)).unwrap();
+        postcard::from_bytes(&bytes).unwrap()
+    }
+
+    /// An area with the program's registers in its frame, all of them 9 but for these.
+    fn top() -> AreaTop {
+        let mut frame = [9; FRAME_COUNT];
+        (frame[RIP], frame[RSP], frame[ORIG_RAX]) = (RIP_OF_PROGRAM, STACK_OF_PROGRAM, 39);
+        AreaTop {
+            stack_top: area_address(3) + AREA_SIZE,
+            entry_rsp: STACK_OF_PROGRAM,
+            entry_rcx: RIP_OF_PROGRAM,
+            frame,
+            xmm: [0xbb; XMM_LEN],
+            returns_to: 0,
+        }
+    }
+
+    /// Wherever it stood, the program is where it was; `callee` is what its other registers are, `xmm` what XMM0 holds.
+    fn check(processor: &Processor, top: &AreaTop, callee: u64, xmm: u8) {
+        let found = ThreadRegisters::new(processor, &Blob::built_in(), top);
+        let rip = processor.registers().rip;
+        let place = [found.general[RIP], found.general[RSP]];
+        assert_eq!(place, [RIP_OF_PROGRAM, STACK_OF_PROGRAM], "{rip:#x}");
+        assert_eq!(found.general[0], callee, "{rip:#x}");
+        assert_eq!(found.general[FRAME_COUNT], 0x1234);
+        assert_eq!(found.vector[XMM_OFFSET], xmm, "{rip:#x}");
+    }
+
+    #[test]
+    fn a_program_is_where_it_was() {
+        let blob = Blob::built_in();
+        let header = blob.header();
+        let (mut top, rcx) = (top(), RIP_OF_PROGRAM);
+        let (outside, inside, bottom) = (STACK_OF_PROGRAM, top.stack_top - 16, top.bottom());
+        check(&processor(RIP_OF_PROGRAM, outside, 0), &top, 7, XMM);
+        // The entry's first instruction, then before and after it has changed stacks.
+        check(&processor(header.syscall_entry, outside, rcx), &top, 7, XMM);
+        check(
+            &processor(header.syscall_entry + 9, outside, 0),
+            &top,
+            7,
+            XMM,
+        );
+        check(
+            &processor(header.syscall_entry + 30, inside, 0),
+            &top,
+            7,
+            XMM,
+        );
+        check(
+            &processor(header.direct_entry + 3, outside, rcx),
+            &top,
+            7,
+            XMM,
+        );
+        // The frame is there, XMM registers are being saved; then the handler has come back.
+        let saving = header.syscall_entry + 100;
+        check(&processor(saving, bottom, 0), &top, 9, XMM);
+        top.returns_to = saving;
+        check(&processor(saving, bottom, 0), &top, 9, 0xbb);
+        // A call is being answered, and the way out.
+        check(
+            &processor(header.hypercall_return, bottom - 100, 0),
+            &top,
+            9,
+            0xbb,
+        );
+        check(&processor(header.exit_start, inside, 0), &top, 9, 0xbb);
+        check(&processor(header.exit_end - 1, outside, 0), &top, 9, 0xbb);
+    }
+
+    #[test]
+    fn a_system_call_shows_its_number() {
+        let blob = Blob::built_in();
+        let entering = processor(
+            blob.header().syscall_entry,
+            STACK_OF_PROGRAM,
+            RIP_OF_PROGRAM,
+        );
+        let found = ThreadRegisters::new(&entering, &blob, &top());
+        assert_eq!(
+            (found.general[ORIG_RAX], found.general[RFLAGS]),
+            (39, 0x246)
+        );
+    }
+
+    /// A state from elsewhere may have vector registers of any size.
+    #[test]
+    fn short_vector_state() {
+        let bytes = postcard::to_allocvec(&([0_u64; 18], 0_u64, vec![1_u32])).unwrap();
+        let processor: Processor = postcard::from_bytes(&bytes).unwrap();
+        let found = ThreadRegisters::new(&processor, &Blob::built_in(), &top());
+        assert_eq!(found.vector[..5], [1, 0, 0, 0, 0]);
+    }
+}
