@@ -94,6 +94,7 @@ impl Harness {
             debugger: None,
         });
         monitor.windows.create().map_err(StartError::Memory)?;
+        monitor.edges.pump.begin();
         Ok(Harness {
             monitor: Arc::new(monitor),
             threads,

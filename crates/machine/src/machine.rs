@@ -158,6 +158,7 @@ impl Machine {
                 return End::Failed("the host has no more threads".to_owned());
             }
         }
+        self.monitor.edges.pump.begin();
         if self.terminal {
             self.watch_terminal();
         }

@@ -1,10 +1,12 @@
 //! `cormus run --per-connection`: one warm-up, then a machine for every connection.
 
 use crate::harness::{Server, code, cormus, finish, free_port};
+use crate::images::pass;
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Warms up, then answers a line with how many this machine has answered, with random bytes, and with what it was sent.
 const HANDLER: &str = r"
@@ -181,6 +183,38 @@ fn a_process_that_serves_again_keeps_nothing() {
         assert_eq!(answer, &answers[0]);
     }
     assert_eq!(processes.len(), 1, "one process has served all");
+}
+
+/// How often threads of a process have gone to sleep.
+fn sleeps(pid: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let count = |status: String| {
+        let lines = status.lines();
+        let mut counts = lines.filter_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        counts.next().unwrap().trim().parse::<u64>().unwrap()
+    };
+    tasks
+        .map(|task| count(std::fs::read_to_string(task.unwrap().path().join("status")).unwrap()))
+        .sum()
+}
+
+#[test]
+fn clones_that_wait_do_not_wake() {
+    let port = free_port();
+    let server = start(&["--clones", "4", "--pool", "4"], port);
+    assert!(ask(&mut connect(port), "a\n").unwrap().starts_with("1 "));
+    // Each sleeps once when it is ready, and stays asleep; while they are made that changes.
+    let of_all = || -> Vec<u64> { children(server.id()).into_iter().map(sleeps).collect() };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let before = of_all();
+        // Time for fifty looks of a thread that looks by the clock.
+        pass(Duration::from_millis(500));
+        if before.len() == 4 && before == of_all() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "clones wake up: {before:?}");
+    }
 }
 
 #[test]

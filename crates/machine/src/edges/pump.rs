@@ -41,6 +41,8 @@ pub(crate) struct Pump {
     /// 1 while the I/O thread sleeps for good; it waits on this word.
     io_asleep: AtomicU32,
     io_started: AtomicBool,
+    /// Whether the machine runs: before, nobody looks at its edges.
+    begun: AtomicBool,
 }
 
 impl Pump {
@@ -78,6 +80,12 @@ impl Pump {
         {
             sleep::wake(&self.io_asleep, 1);
         }
+    }
+
+    /// The machine runs from now on.
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Ordering::SeqCst);
+        self.reconsider();
     }
 
     /// Counts that a vCPU served the edges.
@@ -183,6 +191,7 @@ fn io_thread(monitor: &Monitor) {
     let (mut seen, mut calm) = (pump.served.load(Ordering::Relaxed), 0_u32);
     // Whether the last look left news that nobody was waiting for.
     let mut left = false;
+    wait_for_begin(monitor);
     while !monitor.stopping() {
         monitor.park.pass(monitor);
         let served = pump.served.load(Ordering::Relaxed);
@@ -217,6 +226,20 @@ fn io_thread(monitor: &Monitor) {
         } else {
             left = false;
         }
+    }
+}
+
+/// Sleeps until the machine runs. A clone that is kept ready costs no processor time.
+fn wait_for_begin(monitor: &Monitor) {
+    static NEVER: AtomicU32 = AtomicU32::new(0);
+    let pump = &monitor.edges.pump;
+    let waits = || !(pump.begun.load(Ordering::SeqCst) || monitor.stopping());
+    while waits() {
+        pump.io_asleep.store(1, Ordering::SeqCst);
+        if waits() {
+            let _: Woken = sleep::wait(&pump.io_asleep, 1, (&NEVER, 0), None);
+        }
+        pump.io_asleep.store(0, Ordering::SeqCst);
     }
 }
 
