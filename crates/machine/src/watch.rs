@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 const FILL_RATE: u64 = 8;
 const LOOK_NS_MIN: u64 = 1_000_000;
 const LOOK_NS_MAX: u64 = 250_000_000;
-/// How long the personality may take to free memory, and how much counts as freed.
+/// How long the personality may take to free memory, of the time that the machine is given, and how much counts as freed.
 const HELP_NS: u64 = 1_000_000_000;
 const HELP_BYTES: u64 = 1 << 20;
 /// The part of the limit that may be mapped before anybody looks.
@@ -100,9 +100,35 @@ impl Watch {
 
 /// A time in which the machine is over its limit.
 struct Shortness {
-    /// The least that it held, and when that was seen.
+    /// The least that it held.
     least: u64,
-    least_ns: u64,
+    /// How long it could have freed memory since, and has not.
+    idle_ns: u64,
+    looked: Look,
+}
+
+/// When it was looked, by the clock and by the processor time that the machine had had.
+#[derive(Clone, Copy)]
+struct Look {
+    clock_ns: u64,
+    cpu_ns: u64,
+}
+
+impl Look {
+    fn now() -> Look {
+        Look {
+            clock_ns: sleep::monotonic_ns(),
+            cpu_ns: sleep::process_cpu_ns(),
+        }
+    }
+
+    /// Time that the machine could use since an earlier look: all of it if it sleeps, and what the host gave it if it works,
+    /// which on a busy host, with few processors of its own, or while it is paused is less.
+    fn usable_since(self, earlier: Look, works: bool) -> u64 {
+        let passed = self.clock_ns.saturating_sub(earlier.clock_ns);
+        let worked = self.cpu_ns.saturating_sub(earlier.cpu_ns);
+        if works { passed.min(worked) } else { passed }
+    }
 }
 
 fn look(monitor: &Arc<Monitor>) {
@@ -124,19 +150,23 @@ fn look(monitor: &Arc<Monitor>) {
             watch.rest(((watch.limit - used) / FILL_RATE).clamp(LOOK_NS_MIN, LOOK_NS_MAX));
             continue;
         }
-        let now = sleep::monotonic_ns();
+        let now = Look::now();
         if short.is_none() {
             times = times.wrapping_add(1).max(1);
             tell_short(monitor, times);
         }
         let state = short.get_or_insert(Shortness {
             least: used,
-            least_ns: now,
+            idle_ns: 0,
+            looked: now,
         });
+        let works = monitor.vcpus.any_awake().is_some();
+        state.idle_ns += now.usable_since(state.looked, works);
+        state.looked = now;
         if used + HELP_BYTES <= state.least {
-            (state.least, state.least_ns) = (used, now);
+            (state.least, state.idle_ns) = (used, 0);
         }
-        if now - state.least_ns > HELP_NS {
+        if state.idle_ns > HELP_NS {
             monitor.finish(End::Failed(format!(
                 "the machine is out of memory: it holds {} MiB of {} MiB",
                 used >> 20,
@@ -193,6 +223,22 @@ fn private_pages(statm: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn usable_time() {
+        let look = |clock_ns, cpu_ns| Look { clock_ns, cpu_ns };
+        let check = |clock_ns, cpu_ns, works, expect| {
+            assert_eq!(
+                look(clock_ns, cpu_ns).usable_since(look(50, 7), works),
+                expect
+            );
+        };
+        check(150, 7, false, 100);
+        check(150, 7, true, 0);
+        check(150, 27, true, 20);
+        // Two processors at once.
+        check(150, 207, true, 100);
+    }
 
     #[test]
     fn private_memory() {
