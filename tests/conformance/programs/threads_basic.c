@@ -150,7 +150,7 @@ static void *pauser(void *unused)
     return unused;
 }
 
-static atomic_int in_main, in_others, begun;
+static atomic_int in_main, in_others, begun, resting;
 
 static void count_where(int signal)
 {
@@ -158,12 +158,18 @@ static void count_where(int signal)
     atomic_fetch_add(syscall(SYS_gettid) == getpid() ? &in_main : &in_others, 1);
 }
 
+static void *rester(void *unused)
+{
+    resting++;
+    return pauser(unused);
+}
+
 /* A process's signal goes to the main thread if that takes it, whoever sends it and whoever sleeps beside it. */
 static void *sender(void *unused)
 {
     (void)unused;
-    /* The main thread takes no signal while it creates a thread. */
-    while (!begun)
+    /* The main thread takes no signal while it creates a thread, and a thread that begins, and unblocks signals, takes any. */
+    while (!begun || resting < 3)
         sched_yield();
     for (int i = 0; i < 200; i++) {
         kill(getpid(), SIGUSR1);
@@ -183,7 +189,7 @@ static void signals_of_the_process(void)
     pthread_sigmask(SIG_SETMASK, &none, NULL);
     sigaction(SIGUSR1, &sa, NULL);
     for (int i = 0; i < 3; i++)
-        pthread_create(&t, NULL, pauser, NULL);
+        pthread_create(&t, NULL, rester, NULL);
     pthread_create(&t, NULL, sender, NULL);
     begun = 1;
     while (in_main + in_others < 200)

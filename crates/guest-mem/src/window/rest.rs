@@ -35,6 +35,9 @@ impl Windows {
     /// # Errors
     /// The host's, such as `ENOMEM`.
     pub fn freeze(&self, region: &Region, frozen: &Frozen) -> SysResult<WindowsAtRest> {
+        // A child whose thread has not begun may still be filled.
+        let live = self.entries.iter().filter_map(OnceLock::get);
+        live.for_each(|window| window.settle());
         let mut freezer = Freezer::new(region)?;
         let windows = self.in_use(&mut freezer)?;
         Ok(WindowsAtRest {

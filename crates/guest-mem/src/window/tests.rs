@@ -1,4 +1,5 @@
 use super::*;
+use crate::frozen::Frozen;
 use crate::memory::Memory;
 use crate::physical::NoSlots;
 use cormus_hypercall::layout;
@@ -315,6 +316,39 @@ fn fork_of_much_memory_is_as_of_one_instant() {
     // The others' windows are part of later forks again.
     assert_eq!(memory.windows.copy_private(1, 2, &[(START, LEN)]), Ok(()));
     assert_eq!(memory.get(child, START, 5).unwrap(), b"other");
+}
+
+/// A machine may come to rest between a fork and the child's first step.
+#[test]
+fn an_unfinished_fork_comes_to_rest_whole() {
+    const START: u64 = 0x20_0000;
+    const LEN: u64 = crate::filler::LEN_MIN;
+    let memory = memory();
+    for _ in 0..2 {
+        memory.windows.create().unwrap();
+    }
+    for number in [0, 1] {
+        let window = memory.windows.get(number).unwrap();
+        window
+            .map(&anonymous(START, LEN, READ | WRITE), &memory.region)
+            .unwrap();
+    }
+    let parent = memory.windows.get(0).unwrap();
+    for page in 0..LEN / 4096 {
+        parent
+            .poke(START + page * 4096, &page.to_le_bytes())
+            .unwrap();
+    }
+    assert_eq!(memory.windows.copy_private(1, 0, &[(START, LEN)]), Ok(()));
+    let frozen = Frozen::new().unwrap();
+    let rest = memory.windows.freeze(&memory.region, &frozen).unwrap();
+    rest.copier.finish().unwrap();
+    for page in 0..LEN / 4096 {
+        let mut text = [0; 8];
+        let place = Frozen::place(1, START + page * 4096);
+        frozen.read(place, &mut text).unwrap();
+        assert_eq!(text, page.to_le_bytes(), "{page}");
+    }
 }
 
 /// A child that nobody starts is forgotten with what is on the way to it.

@@ -121,7 +121,7 @@ fn run_until(mut machine: Machine, time: Duration) -> Result<End, Box<Image>> {
         match remote.freeze() {
             Ok(image) => Err(Box::new(image)),
             Err(CaptureError::Ended) => Ok(ended.recv().expect("the machine has ended")),
-            Err(error) => panic!("{error}"),
+            Err(error) => panic!("{error:?}"),
         }
     })
 }
