@@ -18,8 +18,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-/// Memory that is moved at a time: enough for several threads to compress.
-const PIECE_LEN: u64 = 16 << 20;
+/// Memory that is written at a time: enough for several threads to compress. The buffer costs a page fault a page, as much as
+/// everything else that is done with it.
+const WRITTEN_LEN: u64 = 4 << 20;
+/// Memory that is read at a time, by one thread.
+const READ_LEN: u64 = 256 << 10;
 
 /// Why an image could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +87,7 @@ impl Image {
         let code = self.write_code(&mut writer)?;
         let mut buffer = Vec::new();
         let mut extents = self.memory.extents(code);
-        while let Some(extent) = extents.next(PIECE_LEN) {
+        while let Some(extent) = extents.next(WRITTEN_LEN) {
             let (place, len) = extent.map_err(unread)?;
             buffer.resize(len as usize, 0);
             self.memory.read(place, &mut buffer).map_err(unread)?;
@@ -129,11 +132,13 @@ impl Image {
             0
         };
         let pages = Frozen::new().map_err(no_memory)?;
+        let mut buffer = Vec::new();
         for space in snapshot.spaces() {
             let start = if space == 0 { code } else { 0 };
             for run in snapshot.runs(space) {
                 let end = run.address.saturating_add(run.bytes());
-                read_run(snapshot, &pages, (space, run.address.max(start)..end))?;
+                let run = (space, run.address.max(start)..end);
+                read_run(snapshot, &pages, run, &mut buffer)?;
             }
         }
         pages.seal().map_err(no_memory)?;
@@ -150,17 +155,17 @@ fn read_run(
     snapshot: &Snapshot,
     pages: &Frozen,
     (space, addresses): (u32, Range<u64>),
+    buffer: &mut Vec<u8>,
 ) -> Result<(), LoadError> {
-    let mut buffer = Vec::new();
     let mut address = addresses.start;
     while address < addresses.end {
-        let len = PIECE_LEN.min(addresses.end - address);
+        let len = READ_LEN.min(addresses.end - address);
         let place = Frozen::place_in(space, address, len).ok_or_else(|| ImageError::Invalid {
             reason: format!("space {space} has no address {address:#x}"),
         })?;
         buffer.resize(len as usize, 0);
-        snapshot.read(space, address, &mut buffer, Absent::Zero)?;
-        pages.write(place, &buffer).map_err(no_memory)?;
+        snapshot.read(space, address, buffer, Absent::Zero)?;
+        pages.write(place, buffer).map_err(no_memory)?;
         address += len;
     }
     Ok(())
