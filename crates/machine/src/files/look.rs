@@ -1,7 +1,7 @@
 //! Host files in use, as an onlooker sees them.
 
 use super::Files;
-use super::rest::{KEPT, strip};
+use super::rest::{strip, why_lost, writes};
 use crate::config::RootConfig;
 use crate::image::{CaptureError, FrozenFile, FrozenFiles, FrozenMapped};
 use crate::memory;
@@ -9,7 +9,6 @@ use crate::world::HostFile;
 use cormus_guest_mem::MappedFile;
 use cormus_hypercall::file::open;
 use cormus_linux_abi::{Errno, SysResult};
-use rustix::fs::OFlags;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -22,42 +21,26 @@ impl Files {
     /// Files that are open, and those of `mapped`.
     pub(crate) fn look(&self, mapped: &[MappedFile]) -> Result<Vec<HostFile>, CaptureError> {
         let places = self.places().map_err(CaptureError::host("roots"))?;
-        let find = |path: Vec<u8>, inode, flags: OFlags, mapped| {
-            let found = self.find_again(&places, &path, inode, flags);
-            HostFile {
-                writable: flags & OFlags::ACCMODE != OFlags::RDONLY,
-                mapped,
-                lost: found.is_err().then(|| NAMELESS.to_owned()),
-                path,
-            }
+        let host_file = |path, writable, mapped, lost: bool| HostFile {
+            path,
+            writable,
+            mapped,
+            lost: lost.then(|| NAMELESS.to_owned()),
         };
         let mut files = Vec::new();
         for handle in self.handles().entries.iter().flatten() {
-            let fd = handle.fd();
-            let host = CaptureError::host;
-            let errno = |error: rustix::io::Errno| Errno::new(error.raw_os_error());
-            let stat = rustix::fs::fstat(fd).map_err(errno);
-            let flags = rustix::fs::fcntl_getfl(fd).map_err(errno);
-            files.push(find(
-                self.path_of(fd).map_err(host("open files"))?,
-                stat.map_err(host("open files"))?.st_ino,
-                flags.map_err(host("open files"))? & KEPT,
-                false,
-            ));
+            let open = self.opened(handle.fd())?;
+            let lost = self.find_again(&places, &open).is_err();
+            files.push(host_file(open.path, writes(open.flags), false, lost));
         }
         files.extend(mapped.iter().map(|file| {
-            // As it will be opened: what may not be written can still be mapped as if it were shared.
-            let read = find(file.path.clone(), file.inode, OFlags::RDONLY, true);
-            let written = file
-                .shared
-                .then(|| find(file.path.clone(), file.inode, OFlags::RDWR, true));
-            written.filter(|file| file.lost.is_none()).unwrap_or(read)
+            let found = self.find_mapped(&places, file);
+            let writable = found.as_ref().is_ok_and(FrozenFile::writes);
+            host_file(file.path.clone(), writable, true, found.is_err())
         }));
         Ok(files)
     }
-}
 
-impl Files {
     /// Where mapped files are in the machine, or on the host if they lie beneath no root; and their numbers.
     pub(crate) fn in_machine(
         &self,
@@ -86,14 +69,11 @@ pub(crate) fn at_rest(roots: &[RootConfig], files: &FrozenFiles) -> Vec<HostFile
     let host = Files::new(roots).map_err(|error| error.to_string());
     let lost = |place: &dyn Fn(&Files) -> SysResult<()>| match &host {
         Err(error) => Some(error.clone()),
-        Ok(host) => place(host).err().map(|error| match error {
-            Errno::ESTALE => "it was changed or replaced since".to_owned(),
-            error => std::io::Error::from_raw_os_error(error.number()).to_string(),
-        }),
+        Ok(host) => place(host).err().map(|error| why_lost(error).to_string()),
     };
     let look = |file: &FrozenFile, mapped, lost| HostFile {
         path: host_path(roots, file).into_vec(),
-        writable: OFlags::from_bits_truncate(file.flags) & OFlags::ACCMODE != OFlags::RDONLY,
+        writable: file.writes(),
         mapped,
         lost,
     };

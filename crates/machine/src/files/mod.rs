@@ -26,6 +26,7 @@ use cormus_linux_abi::{Errno, SysResult, as_bytes_mut};
 pub(crate) use handle::{File, Handle};
 pub(crate) use look::{at_rest, open_at_rest};
 pub(crate) use names::NameChange;
+pub(crate) use rest::why_lost;
 use root::{Root, attr_of, errno};
 use rustix::fs::{FileType, Mode, OFlags};
 use std::ffi::{CStr, CString};

@@ -13,7 +13,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Flags that an open file keeps.
-pub(super) const KEPT: OFlags = OFlags::ACCMODE.union(OFlags::APPEND);
+const KEPT: OFlags = OFlags::ACCMODE.union(OFlags::APPEND);
+
+/// An open file, by what it is found again.
+pub(super) struct Opened {
+    /// The host's name of it.
+    pub(super) path: Vec<u8>,
+    inode: u64,
+    pub(super) flags: OFlags,
+}
 
 /// A file that could not be opened again: why, and where it was beneath its root.
 pub(crate) type Lost = (Errno, Vec<u8>);
@@ -24,7 +32,10 @@ impl Files {
         let places = self.places().map_err(CaptureError::host("roots"))?;
         let handles = self.handles();
         let frozen = handles.entries.iter().map(|entry| match entry {
-            Some(handle) => self.freeze_open(&places, handle.fd()).map(Some),
+            Some(handle) => {
+                let open = self.opened(handle.fd())?;
+                self.find_again(&places, &open).map(Some)
+            }
             None => Ok(None),
         });
         Ok(FrozenFiles {
@@ -40,12 +51,7 @@ impl Files {
     ) -> Result<Vec<FrozenMapped>, CaptureError> {
         let places = self.places().map_err(CaptureError::host("roots"))?;
         let freeze = |mapped: &MappedFile| {
-            let find = |flags| self.find_again(&places, &mapped.path, mapped.inode, flags);
-            // A file that may not be written can still be mapped as if it were shared.
-            let file = match mapped.shared {
-                true => find(OFlags::RDWR).or_else(|_| find(OFlags::RDONLY))?,
-                false => find(OFlags::RDONLY)?,
-            };
+            let file = self.find_mapped(&places, mapped)?;
             let found = self.place_of(&file).map_err(CaptureError::host("files"))?;
             let contents = (!mapped.shared).then(|| Contents::of(&found.attr));
             Ok(FrozenMapped { file, contents })
@@ -61,25 +67,20 @@ impl Files {
             .collect()
     }
 
-    fn freeze_open(
-        &self,
-        places: &[Vec<u8>],
-        fd: BorrowedFd<'_>,
-    ) -> Result<FrozenFile, CaptureError> {
-        let host = CaptureError::host;
-        let inode = rustix::fs::fstat(fd)
-            .map_err(errno)
-            .map_err(host("open files"))?
-            .st_ino;
-        let flags = rustix::fs::fcntl_getfl(fd)
-            .map_err(errno)
-            .map_err(host("open files"))?;
-        let path = self.path_of(fd).map_err(host("open files"))?;
-        self.find_again(places, &path, inode, flags & KEPT)
+    /// By what an open file is found again.
+    pub(super) fn opened(&self, fd: BorrowedFd<'_>) -> Result<Opened, CaptureError> {
+        let look = || {
+            Ok(Opened {
+                path: self.path_of(fd)?,
+                inode: rustix::fs::fstat(fd).map_err(errno)?.st_ino,
+                flags: rustix::fs::fcntl_getfl(fd).map_err(errno)? & KEPT,
+            })
+        };
+        look().map_err(CaptureError::host("open files"))
     }
 
     /// The host's name of an open file.
-    pub(super) fn path_of(&self, fd: BorrowedFd<'_>) -> SysResult<Vec<u8>> {
+    fn path_of(&self, fd: BorrowedFd<'_>) -> SysResult<Vec<u8>> {
         let name = CString::new(fd.as_raw_fd().to_string()).map_err(|_| Errno::EIO)?;
         let path = rustix::fs::readlinkat(&self.descriptors, &name, Vec::new()).map_err(errno)?;
         Ok(path.into_bytes())
@@ -89,35 +90,54 @@ impl Files {
     pub(super) fn find_again(
         &self,
         places: &[Vec<u8>],
-        path: &[u8],
-        inode: u64,
-        flags: OFlags,
+        file: &Opened,
     ) -> Result<FrozenFile, CaptureError> {
-        let writes = flags & OFlags::ACCMODE != OFlags::RDONLY;
+        let writes = writes(file.flags);
         let roots = (0..).zip(&self.roots).zip(places);
         let nearest = roots
             .filter(|((_, root), _)| root.writable || !writes)
-            .filter_map(|((number, _), place)| Some((number, strip(path, place)?)))
+            .filter_map(|((number, _), place)| Some((number, strip(&file.path, place)?)))
             .min_by_key(|(_, rest)| rest.len());
-        let file = nearest.map(|(root, rest)| FrozenFile {
+        let found = nearest.map(|(root, rest)| FrozenFile {
             root,
             path: rest.to_vec(),
-            flags: flags.bits(),
-            inode,
+            flags: file.flags.bits(),
+            inode: file.inode,
         });
-        file.filter(|file| self.place_of(file).is_ok())
+        found
+            .filter(|found| self.place_of(found).is_ok())
             .ok_or_else(|| CaptureError::NamelessFile {
-                path: String::from_utf8_lossy(path).into_owned(),
+                path: String::from_utf8_lossy(&file.path).into_owned(),
             })
+    }
+
+    /// The same for a file that is mapped.
+    pub(super) fn find_mapped(
+        &self,
+        places: &[Vec<u8>],
+        mapped: &MappedFile,
+    ) -> Result<FrozenFile, CaptureError> {
+        let find = |flags| {
+            let file = Opened {
+                path: mapped.path.clone(),
+                inode: mapped.inode,
+                flags,
+            };
+            self.find_again(places, &file)
+        };
+        // A file that may not be written can still be mapped as if it were shared.
+        match mapped.shared {
+            true => find(OFlags::RDWR).or_else(|_| find(OFlags::RDONLY)),
+            false => find(OFlags::RDONLY),
+        }
     }
 
     /// Finds a file, and that it is the same; what may be done with it is checked.
     pub(super) fn place_of(&self, file: &FrozenFile) -> SysResult<Found<'_>> {
-        let flags = OFlags::from_bits_truncate(file.flags);
-        let root = if flags & OFlags::ACCMODE == OFlags::RDONLY {
-            self.root(u64::from(file.root))?
-        } else {
+        let root = if file.writes() {
             self.writable_root(u64::from(file.root))?
+        } else {
+            self.root(u64::from(file.root))?
         };
         let name = CString::new(file.path.clone()).map_err(|_| Errno::EINVAL)?;
         let found = root.find(&name)?;
@@ -183,7 +203,7 @@ impl Files {
     }
 
     fn open_again(&self, found: &Found<'_>, file: &FrozenFile) -> SysResult<OwnedFd> {
-        let flags = OFlags::from_bits_truncate(file.flags);
+        let flags = file.flags();
         let access = match flags & OFlags::ACCMODE {
             OFlags::WRONLY => open::WRITE,
             OFlags::RDWR => open::READ | open::WRITE,
@@ -198,12 +218,36 @@ impl Files {
     }
 }
 
+impl FrozenFile {
+    fn flags(&self) -> OFlags {
+        OFlags::from_bits_truncate(self.flags)
+    }
+
+    /// Whether it was open for writing.
+    pub(super) fn writes(&self) -> bool {
+        writes(self.flags())
+    }
+}
+
 impl Contents {
     fn of(attr: &FileAttr) -> Contents {
         Contents {
             size: attr.size,
             mtime_ns: attr.mtime_ns,
         }
+    }
+}
+
+/// Whether a file that is open with these flags may be written.
+pub(super) fn writes(flags: OFlags) -> bool {
+    flags & OFlags::ACCMODE != OFlags::RDONLY
+}
+
+/// Why a file is not found again, in words.
+pub(crate) fn why_lost(error: Errno) -> std::io::Error {
+    match error {
+        Errno::ESTALE => std::io::Error::other("it was changed or replaced since"),
+        error => std::io::Error::from_raw_os_error(error.number()),
     }
 }
 

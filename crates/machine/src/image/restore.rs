@@ -5,7 +5,7 @@ use super::state::State;
 use crate::blob::Blob;
 use crate::clock::Clock;
 use crate::end::StartError;
-use crate::files::Files;
+use crate::files::{Files, why_lost};
 use crate::machine::{Machine, Threads};
 use crate::monitor::Monitor;
 use crate::shell::Shell;
@@ -127,10 +127,7 @@ fn thaw(
 fn file_error((error, path): (Errno, Vec<u8>)) -> StartError {
     StartError::File {
         path: String::from_utf8_lossy(&path).into_owned(),
-        source: match error {
-            Errno::ESTALE => std::io::Error::other("it was changed or replaced since"),
-            error => std::io::Error::from_raw_os_error(error.number()),
-        },
+        source: why_lost(error),
     }
 }
 
