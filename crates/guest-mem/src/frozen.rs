@@ -166,12 +166,21 @@ impl Frozen {
         Ok(self.file.metadata().map_err(host)?.blocks() * 512)
     }
 
-    /// Where `address` of window `number` lies.
-    pub(crate) fn place(number: u32, address: u64) -> u64 {
-        (u64::from(number) + 1) * WINDOW_SIZE + address
+    /// The number of the region's space.
+    pub const REGION_SPACE: u32 = 0;
+
+    /// The number of a window's space.
+    #[must_use]
+    pub const fn window_space(number: u32) -> u32 {
+        number + 1
     }
 
-    /// The space of a place, 0 for the region and `n + 1` for window `n`, and its address there.
+    /// Where `address` of window `number` lies.
+    pub(crate) fn place(number: u32, address: u64) -> u64 {
+        u64::from(Frozen::window_space(number)) * WINDOW_SIZE + address
+    }
+
+    /// The space of a place, and its address there.
     #[must_use]
     pub fn space(place: u64) -> (u32, u64) {
         ((place / WINDOW_SIZE) as u32, place % WINDOW_SIZE)

@@ -1,7 +1,7 @@
 //! Images on disk: snapshots of a store.
 //!
-//! Space 0 of a snapshot is the region, space `n + 1` is window `n`; addresses are offsets into them. The personality's code, which
-//! machines share with this program's file, lies at the start of space 0, so that another build of this program can continue the
+//! The spaces of a snapshot are those of [`Frozen`], the region and the windows; addresses are offsets into them. The personality's code, which
+//! machines share with this program's file, lies at the start of the region's, so that another build of this program can continue the
 //! machine. What a snapshot of a store names is checked by the store; what its state says is checked where the machine is made, as
 //! is an image from another process.
 
@@ -101,7 +101,7 @@ impl Image {
     fn write_code(&self, writer: &mut SnapshotWriter) -> Result<u64, SaveError> {
         if self.state.blob == blob::built_in_build() {
             let code = blob::built_in_code();
-            writer.memory(&[run(0, 0, code)])?;
+            writer.memory(&[run(Frozen::REGION_SPACE, 0, code)])?;
             return Ok(code.len() as u64);
         }
         // A machine of another build came from a snapshot and has it in its memory.
@@ -134,7 +134,11 @@ impl Image {
         let pages = Frozen::new().map_err(no_memory)?;
         let mut buffer = Vec::new();
         for space in snapshot.spaces() {
-            let start = if space == 0 { code } else { 0 };
+            let start = if space == Frozen::REGION_SPACE {
+                code
+            } else {
+                0
+            };
             for run in snapshot.runs(space) {
                 let end = run.address.saturating_add(run.bytes());
                 let run = (space, run.address.max(start)..end);

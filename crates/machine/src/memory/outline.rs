@@ -13,9 +13,6 @@ use cormus_linux_abi::{PAGE_SIZE, Pod, as_bytes_mut};
 use std::collections::BTreeMap;
 use std::mem::offset_of;
 
-/// Space of the region in frozen memory.
-const REGION: u32 = 0;
-
 /// Threads and mappings of a machine.
 #[derive(Debug)]
 pub(super) struct Outline {
@@ -38,6 +35,16 @@ pub(super) struct SeenThread {
 }
 
 impl SeenThread {
+    pub(super) fn new(about: About, window: u32, registers: Option<ThreadRegisters>) -> SeenThread {
+        SeenThread {
+            pid: about.pid as u32,
+            tid: about.tid as u32,
+            window,
+            about,
+            registers,
+        }
+    }
+
     /// Its name, fit to be shown.
     pub(super) fn name(&self) -> String {
         let name = self.about.name.split(|byte| *byte == 0).next();
@@ -50,11 +57,7 @@ impl Outline {
     pub(super) fn of_image(image: &Image) -> Result<Outline, ImageError> {
         let state = &image.state;
         let blob = Blob::at_rest(state.blob, &image.memory).map_err(invalid)?;
-        let mut windows = BTreeMap::new();
-        for window in &state.windows {
-            check(window)?;
-            windows.insert(window.number, window.clone());
-        }
+        let windows = by_number(state.windows.iter().cloned())?;
         let mut threads = Vec::new();
         for vcpu in &state.vcpus {
             if vcpu.index >= VCPU_COUNT_MAX || !windows.contains_key(&vcpu.window) {
@@ -68,13 +71,8 @@ impl Outline {
                 continue;
             };
             let top = AreaTop::read(vcpu.index, read)?;
-            threads.push(SeenThread {
-                pid: about.pid as u32,
-                tid: about.tid as u32,
-                window: vcpu.window,
-                about,
-                registers: Some(ThreadRegisters::new(&vcpu.processor, &blob, &top)),
-            });
+            let registers = ThreadRegisters::new(&vcpu.processor, &blob, &top);
+            threads.push(SeenThread::new(about, vcpu.window, Some(registers)));
         }
         let roots = &state.config.roots;
         let path = |FrozenMapped { file, .. }: &FrozenMapped| {
@@ -105,7 +103,7 @@ pub(super) fn invalid(reason: &str) -> ImageError {
 
 /// Reads at an offset of the region.
 fn read(memory: &Frozen, offset: u64, bytes: &mut [u8]) -> Result<(), ImageError> {
-    let place = Frozen::place_in(REGION, offset, bytes.len() as u64);
+    let place = Frozen::place_in(Frozen::REGION_SPACE, offset, bytes.len() as u64);
     let place = place.ok_or_else(|| invalid("it is too small"))?;
     let read = memory.read(place, bytes);
     read.map_err(|error| invalid(&super::host(error).to_string()))
@@ -119,8 +117,19 @@ pub(super) fn told<E>(read: impl Fn(u64, &mut [u8]) -> Result<(), E>) -> Result<
     Ok((number(about.tid) && number(about.pid)).then_some(about))
 }
 
+/// Windows by their numbers, checked.
+pub(super) fn by_number(
+    windows: impl IntoIterator<Item = FrozenWindow>,
+) -> Result<BTreeMap<u32, FrozenWindow>, ImageError> {
+    let checked = windows.into_iter().map(|window| {
+        check(&window)?;
+        Ok((window.number, window))
+    });
+    checked.collect()
+}
+
 /// That a window's mappings are in order, lie in it, and show what there can be.
-pub(super) fn check(window: &FrozenWindow) -> Result<(), ImageError> {
+fn check(window: &FrozenWindow) -> Result<(), ImageError> {
     let mut end = 0;
     let mut good = window.number < WINDOW_COUNT_MAX;
     for mapping in &window.mappings {

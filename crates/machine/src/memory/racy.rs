@@ -164,11 +164,7 @@ impl MemoryImage {
         let look: Look = postcard::from_bytes(look).map_err(|error| ImageError::Invalid {
             reason: error.to_string(),
         })?;
-        let mut windows = BTreeMap::new();
-        for window in look.windows {
-            outline::check(&window)?;
-            windows.insert(window.number, window);
-        }
+        let windows = outline::by_number(look.windows)?;
         let threads = look.threads.into_iter().map(thread);
         let mut threads: Vec<SeenThread> = threads.collect::<Result<_, _>>()?;
         // One that has just begun may be in a window that was not there yet.
@@ -198,11 +194,5 @@ fn thread(looked_at: LookedAt) -> Result<SeenThread, ImageError> {
         }),
         None => None,
     };
-    Ok(SeenThread {
-        pid: about.pid as u32,
-        tid: about.tid as u32,
-        window: about.window as u32,
-        about,
-        registers,
-    })
+    Ok(SeenThread::new(about, about.window as u32, registers))
 }

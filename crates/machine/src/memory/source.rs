@@ -35,9 +35,6 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Space of the region in frozen memory; window `n` is space `n + 1`.
-const REGION: u32 = 0;
-
 impl Source {
     pub(super) fn of_image(image: Image) -> Source {
         let files = files::open_at_rest(&image.state.config.roots, &image.state.files.mapped);
@@ -120,8 +117,8 @@ fn read_at_rest(
             bytes.fill(0);
             Ok(())
         }
-        FrozenBacking::Frozen => pages(window + 1, address, bytes),
-        FrozenBacking::Region { offset, .. } => pages(REGION, offset + inside, bytes),
+        FrozenBacking::Frozen => pages(Frozen::window_space(window), address, bytes),
+        FrozenBacking::Region { offset, .. } => pages(Frozen::REGION_SPACE, offset + inside, bytes),
         FrozenBacking::File { file, offset, .. } => {
             let failed = |source| MemoryError::File {
                 path: outline.path(file),
@@ -147,8 +144,10 @@ fn next_at_rest(
 ) -> SysResult<Option<(u64, u64)>> {
     let len = piece.address + piece.len - address;
     let (space, inside) = match piece.backing {
-        FrozenBacking::Frozen => (window + 1, address),
-        FrozenBacking::Region { offset, .. } => (REGION, offset + (address - piece.address)),
+        FrozenBacking::Frozen => (Frozen::window_space(window), address),
+        FrozenBacking::Region { offset, .. } => {
+            (Frozen::REGION_SPACE, offset + (address - piece.address))
+        }
         FrozenBacking::Anonymous | FrozenBacking::File { .. } => return Ok(None),
     };
     let Some(from) = Frozen::place_in(space, inside, len) else {

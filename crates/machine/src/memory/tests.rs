@@ -55,7 +55,7 @@ fn image(threads: Vec<SeenThread>, mappings: &[(u64, u64, u32, FrozenBacking)]) 
             .collect(),
     };
     let memory = Frozen::new().unwrap();
-    let place = Frozen::place_in(1, 0x5000, 0x1000).unwrap();
+    let place = Frozen::place_in(Frozen::window_space(0), 0x5000, 0x1000).unwrap();
     memory.write(place, b"written").unwrap();
     let mut mapped = temporary();
     mapped.write_all(&[b'f'; 0x2100]).unwrap();
