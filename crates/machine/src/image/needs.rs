@@ -3,6 +3,11 @@
 
 use cormus_kvm::{Kind, Kvm};
 use cormus_store::Description;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+
+/// Bytes of `/proc/cpuinfo` that are read at a time: about one processor.
+const CPUINFO_LEN: usize = 4096;
 
 /// Instruction sets that programs look for, as `/proc/cpuinfo` names them. What only kernels use does not count.
 const FEATURES: &[&str] = &[
@@ -93,15 +98,18 @@ impl Host {
     /// # Errors
     /// When the host does not say.
     pub(super) fn look() -> std::io::Result<Host> {
-        Ok(Host::of(
-            &std::fs::read_to_string("/proc/cpuinfo")?,
-            Kvm::kind(),
-        ))
+        let cpuinfo = BufReader::with_capacity(CPUINFO_LEN, File::open("/proc/cpuinfo")?);
+        Host::of(cpuinfo, Kvm::kind())
     }
 
-    fn of(cpuinfo: &str, kind: Kind) -> Host {
+    /// From what is said of the first processor: of the others the same is said, and a host that has hundreds takes long to say it.
+    fn of(cpuinfo: impl BufRead, kind: Kind) -> std::io::Result<Host> {
+        let first = cpuinfo
+            .lines()
+            .take_while(|line| !matches!(line, Ok(line) if line.is_empty()));
+        let first = first.collect::<std::io::Result<Vec<String>>>()?;
         let field = |name: &str| {
-            let mut lines = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+            let mut lines = first.iter().filter_map(|line| line.split_once(':'));
             let found = lines.find(|(field, _)| field.trim() == name);
             found.map_or("", |(_, value)| value.trim())
         };
@@ -111,13 +119,13 @@ impl Host {
             Kind::Pvm => "PVM",
             Kind::Hardware => "hardware",
         };
-        Host {
+        Ok(Host {
             features: features.map(|name| (*name).to_owned()).collect(),
             facts: vec![
                 format!("kind of KVM: {kind}"),
                 format!("processors by {}", field("vendor_id")),
             ],
-        }
+        })
     }
 
     /// Writes down what a machine that runs here depends on.
@@ -144,8 +152,13 @@ mod tests {
     use super::*;
 
     fn host(flags: &str, vendor: &str, kind: Kind) -> Host {
-        let cpuinfo = format!("processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: {flags}\n");
-        Host::of(&cpuinfo, kind)
+        let second = "processor\t: 1\nvendor_id\t: x\nflags\t\t: x\n\n";
+        let cpuinfo =
+            format!("processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: {flags}\n\n{second}");
+        let mut left = cpuinfo.as_bytes();
+        let host = Host::of(&mut left, kind).unwrap();
+        assert_eq!(left, second.as_bytes());
+        host
     }
 
     #[test]
