@@ -42,8 +42,14 @@ pub(crate) fn rollback(args: &RollbackArgs) -> Result<ExitCode, Failure> {
         let name = args.name.as_str();
         return Err(anyhow::anyhow!("{name} is a template, which does not run").into());
     }
-    // Before anything ends: what cannot be continued here leaves the machine as it is.
     let image = load(&store, &snapshot, &args.grants)?;
+    // The new machine's monitor looks too, but by then the old machine has ended.
+    image.check_files().with_context(|| {
+        format!(
+            "the snapshot {} cannot be continued (its files must be as they were when it was taken)",
+            snapshot.name()
+        )
+    })?;
     kill::end(&instance)?;
     continue_as(image, &args.name, snapshot.id(), Logs::Kept)?;
     writeln!(std::io::stdout(), "{}", args.name.as_str())?;
@@ -61,7 +67,7 @@ pub(super) fn machine_of(snapshot: &Snapshot) -> Result<Name> {
     })
 }
 
-/// Reads an image, gives it what it may use here, and looks whether this host has all that it needs.
+/// Reads an image, and gives it what it may use here.
 pub(super) fn load(store: &Store, snapshot: &Snapshot, args: &GrantArgs) -> Result<Image> {
     let name = snapshot.name();
     let mut image =
@@ -69,9 +75,6 @@ pub(super) fn load(store: &Store, snapshot: &Snapshot, args: &GrantArgs) -> Resu
     let own = Seal::open(store.path())?.fits(label(snapshot, SEAL), &image.parts().0);
     let source = if own { Source::Own } else { Source::Elsewhere };
     grants::apply(&mut image, args, source)?;
-    image.check_files().with_context(|| {
-        format!("the snapshot {name} cannot be continued (its files must be as they were when it was taken)")
-    })?;
     Ok(image)
 }
 
