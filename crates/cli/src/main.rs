@@ -14,6 +14,7 @@ mod kill;
 mod launch;
 mod logs;
 mod memory;
+mod partial;
 mod pause;
 mod ps;
 mod registry;

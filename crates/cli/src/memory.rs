@@ -3,13 +3,11 @@
 use crate::args::{MemoryArgs, MemoryCommand};
 use crate::control::{PEEK_LEN_MAX, Request, ask_bytes, ask_image};
 use crate::failure::Failure;
+use crate::partial::write_whole;
 use crate::registry::{Instance, Phase, Registry, State};
 use anyhow::{Context, Result};
 use cormus_machine::{MemoryImage, Process};
-use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Bytes that are read and printed at a time.
@@ -37,7 +35,10 @@ pub(crate) fn memory(args: &MemoryArgs) -> Result<ExitCode, Failure> {
             let hex = *hex || std::io::stdout().is_terminal();
             read(&memory, process(args.pid)?, (address.0, len.0), hex)?;
         }
-        MemoryCommand::Dump { file } => dump(&memory, process(args.pid)?, file)?,
+        MemoryCommand::Dump { file } => {
+            let pid = process(args.pid)?.pid;
+            write_whole(file, |file| Ok(memory.write_core(pid, file)?))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -137,60 +138,6 @@ fn hex_dump(address: u64, bytes: &[u8]) -> String {
         text.push_str(&format!("{start:012x} {hex:48}  {plain}\n"));
     }
     text
-}
-
-/// Writes a core file that is there whole or not at all.
-fn dump(memory: &MemoryImage, process: &Process, path: &Path) -> Result<()> {
-    let partial = Partial::create(path)?;
-    let written = memory.write_core(process.pid, &partial.file);
-    written.with_context(|| format!("cannot write {}", path.display()))?;
-    partial.keep(path)
-}
-
-/// A file beside the one that it is to become; goes unless it is kept.
-struct Partial {
-    file: File,
-    path: Option<PathBuf>,
-}
-
-impl Partial {
-    fn create(path: &Path) -> Result<Partial> {
-        let cannot = || format!("cannot write {}", path.display());
-        let name = path.file_name().with_context(cannot)?;
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(format!(".{}", std::process::id()));
-        let partial = path.with_file_name(hidden);
-        // It may hold secrets.
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&partial)
-            .with_context(cannot)?;
-        Ok(Partial {
-            file,
-            path: Some(partial),
-        })
-    }
-
-    fn keep(mut self, path: &Path) -> Result<()> {
-        if let Some(partial) = &self.path {
-            std::fs::rename(partial, path)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        self.path = None;
-        Ok(())
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            // What cannot be removed cannot be helped.
-            let _ = std::fs::remove_file(path);
-        }
-    }
 }
 
 #[cfg(test)]
