@@ -8,12 +8,12 @@
 //! | `Pause` | `Done`: no processor of the machine runs until `Resume` |
 //! | `Resume` | `Done`: the machine goes on |
 //! | `Image` | `Image`, with the pages and the state as sealed files in memory |
-//! | `World` | `World`, with [`World`](cormus_machine::World) in postcard as a sealed file in memory; of a machine, not of a template |
-//! | `Look` | `Bytes`: what is where in the machine's memory, for [`MemoryImage::racy`](cormus_machine::MemoryImage::racy), as a sealed file |
+//! | `World` | `Bytes`: [`World`](cormus_machine::World) in postcard; of a machine, not of a template |
+//! | `Look` | `Bytes`: what is where in the machine's memory, for [`MemoryImage::racy`](cormus_machine::MemoryImage::racy) |
 //! | `Peek` | `Bytes`: those of a range of a window, up to the first that is not mapped |
 //! | `Freeze` | `Done`, from the template that the machine has become |
 //!
-//! `Refused` says why not. A message is a frame ([`wire`]): version, length, and the values of [`Request`] and [`Answer`] in
+//! `Refused` says why not. `Bytes` are a sealed file in memory. A message is a frame ([`wire`]): version, length, and the values of [`Request`] and [`Answer`] in
 //! postcard. Who asks must be the monitor's own user; a connection that stays silent is closed after [`PATIENCE`].
 //!
 //! The same frames pass between who starts a monitor and the monitor, on its standard input ([`crate::background`]).
@@ -22,7 +22,7 @@ mod client;
 mod server;
 mod wire;
 
-pub(crate) use client::{ask, ask_bytes, ask_image, ask_world, image_of};
+pub(crate) use client::{ask, ask_bytes, ask_image, image_of};
 pub(crate) use server::{Control, serve_template};
 pub(crate) use wire::{receive, send};
 
@@ -69,7 +69,6 @@ pub(crate) enum Answer {
         stood_still_ns: u64,
     },
     Refused(Refusal),
-    World,
     Bytes,
 }
 

@@ -1,7 +1,7 @@
 //! `cormus inspect`: what a machine or template is, and what becomes of its edges in another machine.
 
 use crate::args::InspectArgs;
-use crate::control::{ask_image, ask_world};
+use crate::control::{Request, ask_bytes, ask_image};
 use crate::failure::Failure;
 use crate::registry::{Instance, Phase, Registry, State};
 use anyhow::{Context, Result};
@@ -65,7 +65,7 @@ fn describe(instance: &Instance) -> Result<Value> {
             set("process", json!(process.pid));
             let (world, rules) = match phase {
                 Phase::Template => (ask_image(instance)?.0.world()?, &OF_TEMPLATE),
-                Phase::Active | Phase::Paused => (ask_world(instance)?, &OF_MACHINE),
+                Phase::Active | Phase::Paused => (world_of(instance)?, &OF_MACHINE),
             };
             set(
                 "memory",
@@ -87,6 +87,13 @@ fn command(instance: &Instance) -> Result<Vec<String>> {
     let bytes = instance.command_bytes()?;
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
     Ok(bytes.split(|byte| *byte == 0).map(text).collect())
+}
+
+/// What a machine that goes on has of the world.
+fn world_of(instance: &Instance) -> Result<World> {
+    let bytes = ask_bytes(instance, Request::World)?;
+    postcard::from_bytes(&bytes)
+        .with_context(|| format!("cannot read what {} has", instance.name.as_str()))
 }
 
 fn edges(world: &World, rules: &Rules) -> Value {

@@ -3,7 +3,7 @@
 use super::{Answer, Refusal, Request, SOCKET, receive, send};
 use crate::registry::{Instance, State};
 use anyhow::{Context, Result, anyhow, bail};
-use cormus_machine::{Image, World};
+use cormus_machine::Image;
 use rustix::fs::{Mode, OFlags};
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -27,15 +27,6 @@ pub(crate) fn ask_image(instance: &Instance) -> Result<(Image, Duration)> {
     let image = image_of(descriptors)
         .with_context(|| format!("cannot use the image of {}", instance.name.as_str()))?;
     Ok((image, Duration::from_nanos(stood_still_ns)))
-}
-
-/// Asks what a machine has of the world.
-pub(crate) fn ask_world(instance: &Instance) -> Result<World> {
-    let (Answer::World, descriptors) = exchange(instance, Request::World)? else {
-        return Err(nonsense(instance));
-    };
-    let [world] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|_| nonsense(instance))?;
-    postcard::from_bytes(&super::bytes_of(world)?).map_err(|_| nonsense(instance))
 }
 
 /// Asks for something that is answered with bytes.

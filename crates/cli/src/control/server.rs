@@ -17,6 +17,9 @@ use std::process::Command;
 /// Stack of the thread that answers, which also takes images.
 const THREAD_STACK: usize = 512 << 10;
 
+/// What was asked for, with descriptors, or why not.
+type Answered = Result<(Answer, Vec<OwnedFd>), Refusal>;
+
 /// The socket of one machine.
 #[derive(Debug)]
 pub(crate) struct Control {
@@ -61,13 +64,13 @@ impl Control {
 }
 
 /// Takes connections one after the other, and gives those of the same user to `answer`.
-fn each_request(listener: &UnixListener, mut answer: impl FnMut(Request, UnixStream)) {
+fn each_request(listener: &UnixListener, mut answer: impl FnMut(Request, &UnixStream) -> Answered) {
     loop {
         match listener.accept() {
             Ok((connection, _)) => {
                 // Whoever is refused, silent or gone has itself to blame.
                 if let Ok(request) = request_of(&connection) {
-                    answer(request, connection);
+                    reply(&connection, answer(request, &connection));
                 }
             }
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
@@ -88,15 +91,18 @@ fn request_of(connection: &UnixStream) -> Result<Request> {
         Ok((request, _)) => Ok(request),
         Err(error) => {
             // A client of another version learns that from any answer.
-            reply(connection, Refusal::Failed("no such request".to_owned()));
+            reply(connection, Err(failed(anyhow!("no such request"))));
             Err(error.into())
         }
     }
 }
 
-/// Says why not. If that cannot be said there is nobody to tell.
-fn reply(connection: &UnixStream, refusal: Refusal) {
-    let _ = send(connection, &Answer::Refused(refusal), &[]);
+/// Answers. If that cannot be sent there is nobody to tell.
+fn reply(connection: &UnixStream, answered: Answered) {
+    let refused = |refusal| (Answer::Refused(refusal), Vec::new());
+    let (answer, files) = answered.unwrap_or_else(refused);
+    let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+    let _ = send(connection, &answer, &files);
 }
 
 /// A machine that can be asked.
@@ -113,60 +119,41 @@ impl Machine {
             eprintln!("cormus: this machine takes no commands: there are no descriptors left");
             return;
         };
-        each_request(&listener, |request, connection| {
-            let answered = match request {
-                Request::Pause => self.pause().map(|()| Answer::Done),
-                Request::Resume => self.resume().map(|()| Answer::Done),
-                Request::Image => match self.image(&connection) {
-                    Ok(()) => return,
-                    Err(refusal) => Err(refusal),
-                },
-                Request::World => match self.world(&connection) {
-                    Ok(()) => return,
-                    Err(refusal) => Err(refusal),
-                },
-                Request::Look { registers } => match self.look(registers, &connection) {
-                    Ok(()) => return,
-                    Err(refusal) => Err(refusal),
-                },
-                Request::Peek {
-                    window,
-                    address,
-                    len,
-                } => match self.peek((window, address, len), &connection) {
-                    Ok(()) => return,
-                    Err(refusal) => Err(refusal),
-                },
-                // It returns only if the machine goes on.
-                Request::Freeze => self.freeze(&connection).map(|never| match never {}),
-            };
-            match answered {
-                Ok(answer) => drop(send(&connection, &answer, &[])),
-                Err(refusal) => reply(&connection, refusal),
-            }
+        each_request(&listener, |request, connection| match request {
+            Request::Pause => self.pause(),
+            Request::Resume => self.resume(),
+            Request::Image => self.image(),
+            Request::World => self.world(),
+            Request::Look { registers } => self.look(registers),
+            Request::Peek {
+                window,
+                address,
+                len,
+            } => self.peek(window, address, len),
+            Request::Freeze => self.freeze(connection),
         });
     }
 
-    fn pause(&mut self) -> Result<(), Refusal> {
+    fn pause(&mut self) -> Answered {
         if self.paused.is_some() {
             return Err(Refusal::PausedAlready);
         }
         let paused = self.remote.pause().map_err(|_| Refusal::Ended)?;
         self.control.home.set_phase(Phase::Paused).map_err(failed)?;
         self.paused = Some(paused);
-        Ok(())
+        done()
     }
 
-    fn resume(&mut self) -> Result<(), Refusal> {
+    fn resume(&mut self) -> Answered {
         if self.paused.is_none() {
             return Err(Refusal::NotPaused);
         }
         self.control.home.set_phase(Phase::Active).map_err(failed)?;
         self.paused = None;
-        Ok(())
+        done()
     }
 
-    fn image(&self, connection: &UnixStream) -> Result<(), Refusal> {
+    fn image(&self) -> Answered {
         let image = match &self.paused {
             Some(paused) => paused.capture(),
             None => self.remote.capture(),
@@ -174,90 +161,76 @@ impl Machine {
         let image = image.map_err(refusal)?;
         let stood_still_ns = u64::try_from(image.pause().as_nanos()).unwrap_or(u64::MAX);
         let (state, memory) = image.parts();
+        let memory = memory.try_clone_to_owned().map_err(failed)?;
         let state = file_of(&state).map_err(failed)?;
-        let answer = Answer::Image { stood_still_ns };
-        // If it cannot be sent there is nobody to tell.
-        let _ = send(connection, &answer, &[memory, state.as_fd()]);
-        Ok(())
+        Ok((Answer::Image { stood_still_ns }, vec![memory, state]))
     }
 
-    fn world(&self, connection: &UnixStream) -> Result<(), Refusal> {
+    fn world(&self) -> Answered {
         let world = self.remote.world().map_err(refusal)?;
-        let bytes = postcard::to_allocvec(&world).map_err(failed)?;
-        let file = file_of(&bytes).map_err(failed)?;
-        // If it cannot be sent there is nobody to tell.
-        let _ = send(connection, &Answer::World, &[file.as_fd()]);
-        Ok(())
+        bytes(&postcard::to_allocvec(&world).map_err(failed)?)
     }
 
-    fn look(&self, registers: bool, connection: &UnixStream) -> Result<(), Refusal> {
+    fn look(&self, registers: bool) -> Answered {
         let look = match &self.paused {
             Some(paused) if registers => paused.look(),
             _ => self.remote.look(registers),
         };
-        answer_bytes(&look.map_err(refusal)?, connection)
+        bytes(&look.map_err(refusal)?)
     }
 
-    fn peek(
-        &self,
-        (window, address, len): (u32, u64, u32),
-        connection: &UnixStream,
-    ) -> Result<(), Refusal> {
-        let mut bytes = vec![0; len.min(PEEK_LEN_MAX) as usize];
-        let read = self.remote.peek(window, address, &mut bytes);
-        bytes.truncate(read.map_err(refusal)?);
-        answer_bytes(&bytes, connection)
+    fn peek(&self, window: u32, address: u64, len: u32) -> Answered {
+        let mut read = vec![0; len.min(PEEK_LEN_MAX) as usize];
+        let read_len = self.remote.peek(window, address, &mut read);
+        bytes(&read[..read_len.map_err(refusal)?])
     }
 
-    /// Ends the machine and becomes its template, which answers.
-    fn freeze(&mut self, connection: &UnixStream) -> Result<Infallible, Refusal> {
+    /// Ends the machine and becomes its template, which answers. Only if that fails the machine goes on, and says why.
+    fn freeze(&mut self, connection: &UnixStream) -> Answered {
         let mut paused_here = None;
         let paused = match &self.paused {
             Some(paused) => paused,
             None => paused_here.insert(self.remote.pause().map_err(refusal)?),
         };
         let image = paused.capture().map_err(refusal)?;
+        let home = &self.control.home;
+        // Before, since the template that could not do it would be lost.
+        home.set_phase(Phase::Template).map_err(failed)?;
         // Everything of the machine ends at the same instant as the memory of this process.
-        Err(failed(self.become_template(&image, connection)))
+        let Err(error) = self.become_template(&image, connection);
+        let phase = match self.paused {
+            Some(_) => Phase::Paused,
+            None => Phase::Active,
+        };
+        home.set_phase(phase).map_err(failed)?;
+        Err(failed(error))
     }
 
-    /// Starts this program anew in this process, which keeps its number; only fails to return.
-    fn become_template(&self, image: &Image, connection: &UnixStream) -> anyhow::Error {
-        let home = &self.control.home;
-        let start = || {
-            // Before, since the template that could not do it would be lost.
-            home.set_phase(Phase::Template)?;
-            let (state, memory) = image.parts();
-            let state = file_of(&state)?;
-            let (here, there) = UnixStream::pair()?;
-            let listener = self.control.listener.as_fd();
-            let kept = [memory, state.as_fd(), listener, connection.as_fd()];
-            send(&here, &(), &kept)?;
-            let error = Command::new("/proc/self/exe")
-                .arg0("cormus")
-                .args(["template", self.control.name.as_str()])
-                .stdin(OwnedFd::from(there))
-                .exec();
-            // The machine goes on, with the standard input that it had.
-            rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-            home.set_phase(match self.paused {
-                Some(_) => Phase::Paused,
-                None => Phase::Active,
-            })?;
-            Err::<Infallible, _>(error).context("cannot start this program again")
-        };
-        match start() {
-            Ok(never) => match never {},
-            Err(error) => error,
-        }
+    /// Starts this program anew in this process, which keeps its number.
+    fn become_template(&self, image: &Image, connection: &UnixStream) -> Result<Infallible> {
+        let (state, memory) = image.parts();
+        let state = file_of(&state)?;
+        let (here, there) = UnixStream::pair()?;
+        let listener = self.control.listener.as_fd();
+        let kept = [memory, state.as_fd(), listener, connection.as_fd()];
+        send(&here, &(), &kept)?;
+        let error = Command::new("/proc/self/exe")
+            .arg0("cormus")
+            .args(["template", self.control.name.as_str()])
+            .stdin(OwnedFd::from(there))
+            .exec();
+        // The machine goes on, with the standard input that it had.
+        rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+        Err(error).context("cannot start this program again")
     }
 }
 
-fn answer_bytes(bytes: &[u8], connection: &UnixStream) -> Result<(), Refusal> {
-    let file = file_of(bytes).map_err(failed)?;
-    // If it cannot be sent there is nobody to tell.
-    let _ = send(connection, &Answer::Bytes, &[file.as_fd()]);
-    Ok(())
+fn done() -> Answered {
+    Ok((Answer::Done, Vec::new()))
+}
+
+fn bytes(bytes: &[u8]) -> Answered {
+    Ok((Answer::Bytes, vec![file_of(bytes).map_err(failed)?]))
 }
 
 fn refusal(error: CaptureError) -> Refusal {
@@ -283,12 +256,13 @@ pub(crate) fn serve_template() -> Result<()> {
         .map_err(|kept| anyhow!("{} descriptors are no template", kept.len()))?;
     // Who has asked for the template may be gone; it is one all the same.
     let _ = send(&UnixStream::from(connection), &Answer::Done, &[]);
-    each_request(&UnixListener::from(listener), |request, connection| {
+    each_request(&UnixListener::from(listener), |request, _| {
         if request != Request::Image {
-            return reply(&connection, Refusal::Template);
+            return Err(Refusal::Template);
         }
+        let file = |fd: &OwnedFd| fd.try_clone().map_err(failed);
         let answer = Answer::Image { stood_still_ns: 0 };
-        let _ = send(&connection, &answer, &[memory.as_fd(), state.as_fd()]);
+        Ok((answer, vec![file(&memory)?, file(&state)?]))
     });
     Ok(())
 }

@@ -20,7 +20,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 /// Changes with the frames and with every type that is sent in one.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// Far more than any sentence.
 const LEN_MAX: usize = 64 << 10;
 /// A template is given its pages, its state, its socket and the connection that asked for it.
