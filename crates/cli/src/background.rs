@@ -12,7 +12,7 @@
 
 use crate::control::{Control, receive, send};
 use crate::failure::{Ended, Failure};
-use crate::registry::{Created, Registry};
+use crate::registry::{Created, Origin, Registry};
 use crate::values::Name;
 use anyhow::{Context, Result, bail};
 use cormus_machine::Machine;
@@ -37,8 +37,24 @@ pub(crate) struct Starting {
     socket: UnixStream,
 }
 
-/// Starts a monitor for a machine that was just registered; it waits for [`Starting::begin`].
+/// Registers a machine and starts its monitor, which waits for [`Starting::begin`].
 pub(crate) fn spawn(
+    registry: &Registry,
+    name: &Name,
+    origin: &Origin<'_>,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Starting> {
+    let created = registry.create(name, origin)?;
+    match start(name, &created, arguments) {
+        Ok(starting) => Ok(starting),
+        Err(error) => {
+            created.remove()?;
+            Err(error)
+        }
+    }
+}
+
+fn start(
     name: &Name,
     created: &Created,
     arguments: impl IntoIterator<Item = OsString>,

@@ -8,12 +8,11 @@ use crate::background::{self, Starting};
 use crate::control::{ask_image, file_of, image_of};
 use crate::failure::{self, Failure};
 use crate::launch::{continue_image, published};
-use crate::registry::{Instance, Logs, Phase, Registry, State};
+use crate::registry::{Instance, Logs, Origin, Phase, Registry, State};
 use crate::spec::Verbosity;
 use crate::values::{Name, Publish};
 use anyhow::{Context, Result, bail, ensure};
 use cormus_machine::{Image, TraceTarget};
-use cormus_store::SnapshotId;
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -129,29 +128,10 @@ fn ports(publish: &[Publish], number: u16) -> Result<Vec<cormus_machine::Publish
     publish.iter().map(own).collect()
 }
 
-/// What the registry is told of a machine that continues an image.
-pub(crate) struct Origin<'a> {
-    /// The program and its arguments, each ended by a NUL.
-    pub(crate) command: &'a [u8],
-    /// The snapshot that it was last written as or made from.
-    pub(crate) line: Option<SnapshotId>,
-    pub(crate) logs: Logs,
-}
-
-/// Registers a machine and starts its monitor, which waits for [`begin`].
+/// Registers a machine that continues an image and starts its monitor, which waits for [`begin`].
 pub(crate) fn spawn(registry: &Registry, name: &Name, origin: &Origin<'_>) -> Result<Starting> {
-    let created = registry.create(name, origin.command, origin.logs)?;
-    let spawned = created.record_line(origin.line).and_then(|()| {
-        let arguments = ["continue", name.as_str()].map(OsString::from);
-        background::spawn(name, &created, arguments)
-    });
-    match spawned {
-        Ok(starting) => Ok(starting),
-        Err(error) => {
-            created.remove()?;
-            Err(error)
-        }
-    }
+    let arguments = ["continue", name.as_str()].map(OsString::from);
+    background::spawn(registry, name, origin, arguments)
 }
 
 /// Hands an image to a monitor.
@@ -165,7 +145,7 @@ pub(crate) fn begin(starting: &Starting, image: &Image) -> Result<()> {
 fn spawn_all(args: &ChildrenArgs, parent: &Instance) -> Result<Vec<Starting>> {
     let registry = Registry::open()?;
     let origin = Origin {
-        command: &parent.command_bytes()?,
+        command: &parent.words()?,
         line: parent.line(),
         logs: Logs::New,
     };

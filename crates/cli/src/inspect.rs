@@ -53,9 +53,10 @@ pub(crate) fn inspect(args: &InspectArgs) -> Result<ExitCode, Failure> {
 
 fn describe(instance: &Instance) -> Result<Value> {
     let since = instance.started.duration_since(UNIX_EPOCH);
+    let words = instance.words()?;
     let mut value = json!({
         "name": instance.name.as_str(),
-        "command": command(instance)?,
+        "command": words.iter().map(|word| text(word)).collect::<Vec<_>>(),
         "since_unix_s": since.unwrap_or_default().as_secs(),
     });
     let mut set = |key: &str, inner: Value| value[key] = inner;
@@ -80,13 +81,6 @@ fn describe(instance: &Instance) -> Result<Value> {
         State::Killed => set("state", json!("killed")),
     }
     Ok(value)
-}
-
-/// The program and its arguments.
-fn command(instance: &Instance) -> Result<Vec<String>> {
-    let bytes = instance.command_bytes()?;
-    let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
-    Ok(bytes.split(|byte| *byte == 0).map(text).collect())
 }
 
 /// What a machine that goes on has of the world.

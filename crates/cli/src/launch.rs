@@ -90,8 +90,7 @@ const MEMORY_BYTES_MIN: u64 = 8 << 20;
 
 /// The machine's own configuration, as the specification asks for.
 pub(crate) fn config(spec: &MachineSpec) -> Result<Config> {
-    let words = spec.command.iter();
-    let words: Vec<Vec<u8>> = words.map(|word| word.as_bytes().to_vec()).collect();
+    let words = spec.words();
     let program = words.first().cloned().context("no program is named")?;
     let defaults = Config::new(program);
     let Limits {

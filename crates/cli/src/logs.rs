@@ -2,7 +2,7 @@
 
 use crate::args::LogsArgs;
 use crate::failure::Failure;
-use crate::registry::{Instance, Registry};
+use crate::registry::{Instance, Process, Registry, STDERR, STDOUT, State};
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
@@ -36,8 +36,8 @@ impl Logs {
             File::open(&path).with_context(|| format!("cannot read {}", path.display()))
         };
         Ok(Self {
-            stdout: open("stdout")?,
-            stderr: open("stderr")?,
+            stdout: open(STDOUT)?,
+            stderr: open(STDERR)?,
         })
     }
 
@@ -51,7 +51,7 @@ impl Logs {
 
 /// Prints as the logs grow, until the monitor has ended.
 fn follow(instance: &Instance, logs: &mut Logs) -> Result<()> {
-    let crate::registry::State::Running { process, .. } = instance.state else {
+    let State::Running { process, .. } = instance.state else {
         return Ok(());
     };
     let grown = watch(instance).context("cannot watch the logs")?;
@@ -63,7 +63,7 @@ fn follow(instance: &Instance, logs: &mut Logs) -> Result<()> {
     };
     let mut grown = File::from(grown);
     let output = std::io::stdout();
-    let mut ended = crate::registry::Process::of(process.pid) != Some(process);
+    let mut ended = Process::of(process.pid) != Some(process);
     while !ended {
         logs.print_new()?;
         let mut handles = [
@@ -85,7 +85,7 @@ fn follow(instance: &Instance, logs: &mut Logs) -> Result<()> {
 
 fn watch(instance: &Instance) -> rustix::io::Result<OwnedFd> {
     let handle = inotify::init(inotify::CreateFlags::CLOEXEC)?;
-    for name in ["stdout", "stderr"] {
+    for name in [STDOUT, STDERR] {
         inotify::add_watch(
             &handle,
             instance.directory.join(name),

@@ -65,7 +65,7 @@ fn suspended_row(machine: &Suspended) -> [String; 5] {
         "suspended".to_owned(),
         "-".to_owned(),
         format!("{} ago", rough(since)),
-        machine.command.replace(|c: char| c.is_control(), "?"),
+        machine.command.clone(),
     ]
 }
 
@@ -80,7 +80,8 @@ pub(crate) fn rough(duration: Duration) -> String {
     }
 }
 
-/// Columns as wide as their widest cell, the last one as it is.
+/// Columns as wide as their widest cell, the last one as it is. What programs and snapshots call themselves is shown without what
+/// a terminal might obey.
 pub(crate) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
     let mut text = String::new();
     for row in rows {
@@ -88,6 +89,7 @@ pub(crate) fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String 
             let widest = rows.iter().map(|row| row[column].chars().count()).max();
             let last = column + 1 == COLUMNS;
             let width = if last { 0 } else { widest.unwrap_or(0) + 2 };
+            let cell = cell.replace(|c: char| c.is_control(), "?");
             text.push_str(&format!("{cell:width$}"));
         }
         text.push('\n');
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = [["NAME", "C"], ["longer", "x"]].map(|row| row.map(str::to_owned));
-        assert_eq!(table(&rows), "NAME    C\nlonger  x\n");
+        let rows = [["NAME", "C"], ["longer", "x\x1b[2J\n"]].map(|row| row.map(str::to_owned));
+        assert_eq!(table(&rows), "NAME    C\nlonger  x?[2J?\n");
     }
 }

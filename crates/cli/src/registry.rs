@@ -27,6 +27,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+/// Files in a machine's directory that hold what it writes.
+pub(crate) const STDOUT: &str = "stdout";
+pub(crate) const STDERR: &str = "stderr";
+
 /// Long enough to look the next morning at what ended in the night.
 const ENDED_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -64,6 +68,15 @@ pub(crate) enum Phase {
     Active,
     Paused,
     Template,
+}
+
+/// What is written down of a machine before it begins.
+pub(crate) struct Origin<'a> {
+    /// The program and its arguments.
+    pub(crate) command: &'a [Vec<u8>],
+    /// The snapshot that it is made from, if it is from one.
+    pub(crate) line: Option<SnapshotId>,
+    pub(crate) logs: Logs,
 }
 
 /// What becomes of the logs of an earlier machine of the same name.
@@ -142,9 +155,9 @@ impl Registry {
     }
 
     /// Makes the directory of a new machine and opens its logs; a machine of this name that has ended gives way.
-    pub(crate) fn create(&self, name: &Name, command: &[u8], logs: Logs) -> Result<Created> {
+    pub(crate) fn create(&self, name: &Name, origin: &Origin<'_>) -> Result<Created> {
         let directory = self.directory.join(name.as_str());
-        match logs {
+        match origin.logs {
             Logs::Kept if directory.exists() => self.clear(name)?,
             _ => {
                 self.give_way(name)?;
@@ -152,7 +165,10 @@ impl Registry {
                     .with_context(|| format!("cannot make {}", directory.display()))?;
             }
         }
-        write_whole(&directory, "command", command)?;
+        if let Some(line) = origin.line {
+            write_line(&directory, line)?;
+        }
+        write_whole(&directory, "command", &ended_by_nul(origin.command))?;
         let log = |name: &str| {
             let path = directory.join(name);
             let file = OpenOptions::new()
@@ -163,8 +179,8 @@ impl Registry {
             file.with_context(|| format!("cannot make {}", path.display()))
         };
         Ok(Created {
-            stdout: log("stdout")?,
-            stderr: log("stderr")?,
+            stdout: log(STDOUT)?,
+            stderr: log(STDERR)?,
             directory,
         })
     }
@@ -173,16 +189,16 @@ impl Registry {
     fn clear(&self, name: &Name) -> Result<()> {
         self.refuse_running(name)?;
         let directory = self.directory.join(name.as_str());
-        for file in ["process", "phase", "line", "control", "exit"] {
-            match std::fs::remove_file(directory.join(file)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(error)
-                        .with_context(|| format!("cannot clear {}", directory.display()));
+        let clear = || {
+            for entry in std::fs::read_dir(&directory)? {
+                let entry = entry?;
+                if [STDOUT, STDERR].iter().all(|log| entry.file_name() != *log) {
+                    std::fs::remove_file(entry.path())?;
                 }
-                _ => {}
             }
-        }
-        Ok(())
+            std::io::Result::Ok(())
+        };
+        clear().with_context(|| format!("cannot clear {}", directory.display()))
     }
 
     /// Gives a machine another name; one that has ended gives way.
@@ -291,11 +307,6 @@ impl Created {
         write_whole(&self.directory, "process", process.text()?.as_bytes())
     }
 
-    /// Writes down which snapshot the machine is made from, if it is from one.
-    pub(crate) fn record_line(&self, line: Option<SnapshotId>) -> Result<()> {
-        line.map_or(Ok(()), |line| write_line(&self.directory, line))
-    }
-
     /// Takes the directory back, when no monitor could be started.
     pub(crate) fn remove(self) -> Result<()> {
         remove(&self.directory)
@@ -318,18 +329,22 @@ impl Instance {
         write_line(&self.directory, line)
     }
 
-    /// The program and its arguments as they are in the file.
-    pub(crate) fn command_bytes(&self) -> Result<Vec<u8>> {
+    /// The program and its arguments.
+    pub(crate) fn words(&self) -> Result<Vec<Vec<u8>>> {
         let path = self.directory.join("command");
-        std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+        let bytes =
+            std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let words = bytes.split_inclusive(|byte| *byte == 0);
+        let words = words.map(|word| word.strip_suffix(b"\0").unwrap_or(word).to_vec());
+        Ok(words.collect())
     }
 
-    /// The program and its arguments as a user would type them, near enough to be recognised.
+    /// The same as a user would type them, near enough to be recognised.
     pub(crate) fn command(&self) -> String {
-        let bytes = self.command_bytes().unwrap_or_default();
-        let words = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-        let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
-        words.join(" ").replace(|c: char| c.is_control(), "?")
+        let words = self.words().unwrap_or_default();
+        let words = words.iter().filter(|word| !word.is_empty());
+        let words: Vec<_> = words.map(|word| String::from_utf8_lossy(word)).collect();
+        words.join(" ")
     }
 }
 
@@ -428,6 +443,12 @@ fn remove(directory: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Words as the file `command` holds them.
+fn ended_by_nul(words: &[Vec<u8>]) -> Vec<u8> {
+    let ended = words.iter().flat_map(|word| [word.as_slice(), b"\0"]);
+    ended.flatten().copied().collect()
 }
 
 fn write_line(directory: &Path, line: SnapshotId) -> Result<()> {

@@ -7,13 +7,12 @@ use crate::args::{MonitorArgs, RunArgs};
 use crate::background::{self, Starting};
 use crate::failure::Failure;
 use crate::launch::launch;
-use crate::registry::{Logs, Registry};
+use crate::registry::{Logs, Origin, Registry};
 use crate::spec::{MachineSpec, Verbosity};
 use crate::values::Name;
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 /// Runs the program and gives its exit code, or, with `-d`, starts it and prints the machine's name.
@@ -42,23 +41,15 @@ pub(crate) fn monitor(args: MonitorArgs, verbosity: Verbosity) -> Result<ExitCod
 }
 
 fn start_monitor(name: &Name, spec: &MachineSpec) -> Result<Starting> {
-    let registry = Registry::open()?;
-    let words = spec.command.iter();
-    let command: Vec<u8> = words
-        .flat_map(|word| [word.as_bytes(), b"\0"].concat())
-        .collect();
-    let created = registry.create(name, &command, Logs::New)?;
+    let origin = Origin {
+        command: &spec.words(),
+        line: None,
+        logs: Logs::New,
+    };
     let arguments = monitor_arguments(std::env::args_os().skip(1), name);
-    match background::spawn(name, &created, arguments) {
-        Ok(starting) => {
-            starting.begin(&[]);
-            Ok(starting)
-        }
-        Err(error) => {
-            created.remove()?;
-            Err(error)
-        }
-    }
+    let starting = background::spawn(&Registry::open()?, name, &origin, arguments)?;
+    starting.begin(&[]);
+    Ok(starting)
 }
 
 /// The caller's own command line with `monitor NAME` in the place of `run`.

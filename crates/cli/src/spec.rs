@@ -6,6 +6,7 @@ use crate::values::{AllowOut, Name, Publish, User, Variable, Volume, read_env_fi
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -142,6 +143,12 @@ impl MachineSpec {
                 verbosity,
             },
         })
+    }
+
+    /// The program and its arguments, as the machine takes them.
+    pub(crate) fn words(&self) -> Vec<Vec<u8>> {
+        let words = self.command.iter();
+        words.map(|word| word.as_bytes().to_vec()).collect()
     }
 }
 

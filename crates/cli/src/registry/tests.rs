@@ -28,6 +28,17 @@ fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
+/// Makes the machine `a`.
+fn create(registry: &Registry, words: &[&str], logs: Logs) -> Result<Created> {
+    let words: Vec<Vec<u8>> = words.iter().map(|word| (*word).into()).collect();
+    let origin = Origin {
+        command: &words,
+        line: None,
+        logs,
+    };
+    registry.create(&name("a"), &origin)
+}
+
 #[test]
 fn stat_lines() {
     let check = |stat: &str, expect: Option<u64>| assert_eq!(parse_stat(stat), expect, "{stat}");
@@ -48,9 +59,7 @@ fn stat_lines() {
 fn a_machine_runs_ends_and_gives_way() {
     let temporary = Temporary::new("life");
     let registry = temporary.open();
-    let created = registry
-        .create(&name("a"), b"cat\0-u\0", Logs::New)
-        .unwrap();
+    let created = create(&registry, &["cat", "", "-u"], Logs::New).unwrap();
     let mut child = Command::new("cat")
         .stdin(std::process::Stdio::piped())
         .spawn()
@@ -59,8 +68,9 @@ fn a_machine_runs_ends_and_gives_way() {
 
     let instance = registry.find(&name("a")).unwrap();
     assert!(instance.is_running());
+    assert_eq!(instance.words().unwrap(), [&b"cat"[..], b"", b"-u"]);
     assert_eq!(instance.command(), "cat -u");
-    let error = registry.create(&name("a"), b"", Logs::New).unwrap_err();
+    let error = create(&registry, &["other"], Logs::New).unwrap_err();
     assert!(error.to_string().contains("there is a machine"), "{error}");
 
     registry.record_exit(&name("a"), 3).unwrap();
@@ -70,7 +80,7 @@ fn a_machine_runs_ends_and_gives_way() {
         registry.find(&name("a")).unwrap().state,
         State::Exited { code: 3 }
     );
-    registry.create(&name("a"), b"again\0", Logs::New).unwrap();
+    create(&registry, &["again"], Logs::New).unwrap();
     assert_eq!(registry.list().unwrap().len(), 1);
 }
 
@@ -78,7 +88,7 @@ fn a_machine_runs_ends_and_gives_way() {
 fn a_machine_without_process_was_killed() {
     let temporary = Temporary::new("killed");
     let registry = temporary.open();
-    let created = registry.create(&name("a"), b"cat\0", Logs::New).unwrap();
+    let created = create(&registry, &["cat"], Logs::New).unwrap();
     assert_eq!(registry.find(&name("a")).unwrap().state, State::Killed);
 
     // The number is in use, but by a process that started at another time.
@@ -109,11 +119,11 @@ fn recorded_processes() {
 fn logs_are_kept_for_who_continues() {
     let temporary = Temporary::new("kept-logs");
     let registry = temporary.open();
-    drop(registry.create(&name("a"), b"cat\0", Logs::New).unwrap());
+    drop(create(&registry, &["cat"], Logs::New).unwrap());
     let log = registry.find(&name("a")).unwrap().directory.join("stdout");
     std::fs::write(&log, "old\n").unwrap();
     write_whole(log.parent().unwrap(), "exit", b"0\n").unwrap();
-    let created = registry.create(&name("a"), b"cat\0", Logs::Kept).unwrap();
+    let created = create(&registry, &["cat"], Logs::Kept).unwrap();
     (&created.stdout).write_all(b"new\n").unwrap();
     assert_eq!(std::fs::read_to_string(&log).unwrap(), "old\nnew\n");
     assert!(!log.with_file_name("exit").exists());

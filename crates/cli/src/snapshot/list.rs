@@ -1,11 +1,11 @@
 //! `cormus snapshots` and `cormus history`.
 
-use super::{COMMAND, MACHINE, store};
+use super::{COMMAND, MACHINE, label, store};
 use crate::args::{HistoryArgs, SnapshotsArgs};
 use crate::failure::{self, Failure};
 use crate::ps::{rough, table};
 use crate::registry::{Instance, Registry};
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow};
 use cormus_store::{Info, OpenError, SnapshotName, Store, history as tree};
 use std::io::Write;
 use std::process::ExitCode;
@@ -30,11 +30,11 @@ pub(crate) fn list(args: &SnapshotsArgs) -> Result<ExitCode, Failure> {
     rows.extend(whole.iter().map(|info| {
         [
             info.name.to_string(),
-            label(info, MACHINE),
+            shown(info, MACHINE),
             taken(info),
             size(info.written_bytes),
             size(info.memory_bytes),
-            label(info, COMMAND),
+            shown(info, COMMAND),
         ]
     }));
     write!(out, "{}", table(&rows))?;
@@ -71,7 +71,8 @@ pub(crate) fn history(args: &HistoryArgs) -> Result<ExitCode, Failure> {
         .find(|instance| instance.name == args.name)
         .and_then(|instance| instance.line());
     let (whole, damaged) = read(&store()?)?;
-    let is_of = |info: &Info| label(info, MACHINE) == args.name.as_str() || Some(info.id) == line;
+    let name = args.name.as_str();
+    let is_of = |info: &Info| label(&info.metadata, MACHINE) == Some(name) || Some(info.id) == line;
     let titles = ["SNAPSHOT", "TAKEN", "ADDED", "CONTINUED BY"];
     let mut rows = vec![titles.map(str::to_owned)];
     let nodes = tree(&whole);
@@ -81,18 +82,14 @@ pub(crate) fn history(args: &HistoryArgs) -> Result<ExitCode, Failure> {
             rows.extend(shown.map(|(info, depth)| row(info, depth, &instances)));
         }
     }
-    ensure_any(rows.len() > 1, args)?;
+    if rows.len() == 1 {
+        return Err(anyhow!(
+            "there are no snapshots of {name}; `cormus snapshot {name}` takes one"
+        )
+        .into());
+    }
     write!(std::io::stdout(), "{}", table(&rows))?;
     failure::each(damaged, |error| Err(error.into()))
-}
-
-fn ensure_any(any: bool, args: &HistoryArgs) -> Result<()> {
-    let name = args.name.as_str();
-    ensure!(
-        any,
-        "there are no snapshots of {name}; `cormus snapshot {name}` takes one"
-    );
-    Ok(())
 }
 
 fn row(info: &Info, depth: usize, instances: &[&Instance]) -> [String; 4] {
@@ -116,11 +113,8 @@ fn taken(info: &Info) -> String {
     format!("{} ago", rough(age.unwrap_or_default()))
 }
 
-/// What a snapshot says of itself; an imported one may say anything.
-fn label(info: &Info, name: &str) -> String {
-    let labels = &info.metadata.description.labels;
-    let text = labels.get(name).map_or("-", String::as_str);
-    text.replace(|c: char| c.is_control(), "?")
+fn shown(info: &Info, name: &str) -> String {
+    label(&info.metadata, name).unwrap_or("-").to_owned()
 }
 
 /// Bytes in a unit that people read.

@@ -23,7 +23,7 @@ use crate::spec::Verbosity;
 use crate::values::Name;
 use anyhow::{Context, Result, ensure};
 use cormus_machine::Image;
-use cormus_store::{Committed, Snapshot, SnapshotName, Store};
+use cormus_store::{Committed, Metadata, SnapshotName, Store};
 use seal::Seal;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -88,9 +88,9 @@ fn save(
         .with_context(|| format!("cannot write the snapshot {name}"))
 }
 
-fn label<'a>(snapshot: &'a Snapshot, name: &str) -> &'a str {
-    let labels = &snapshot.metadata().description.labels;
-    labels.get(name).map_or("", String::as_str)
+/// What a snapshot says of itself; an imported one may say anything.
+fn label<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a str> {
+    metadata.description.labels.get(name).map(String::as_str)
 }
 
 /// A name that a user has chosen and that is free.

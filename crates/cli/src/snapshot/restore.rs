@@ -5,9 +5,9 @@ use super::seal::Seal;
 use super::{MACHINE, SEAL, label, store};
 use crate::args::{GrantArgs, RestoreArgs, RollbackArgs};
 use crate::failure::Failure;
-use crate::fork::{self, Origin};
+use crate::fork;
 use crate::kill;
-use crate::registry::{Logs, Phase, Registry, State};
+use crate::registry::{Logs, Origin, Phase, Registry, State};
 use crate::values::Name;
 use anyhow::{Context, Result};
 use cormus_machine::Image;
@@ -58,8 +58,8 @@ pub(crate) fn rollback(args: &RollbackArgs) -> Result<ExitCode, Failure> {
 
 /// The name of the machine of which a snapshot is.
 pub(super) fn machine_of(snapshot: &Snapshot) -> Result<Name> {
-    let name = label(snapshot, MACHINE).parse();
-    name.with_context(|| {
+    let name = label(snapshot.metadata(), MACHINE).unwrap_or_default();
+    name.parse().with_context(|| {
         format!(
             "the snapshot {} names no machine; give --name",
             snapshot.name()
@@ -72,7 +72,8 @@ pub(super) fn load(store: &Store, snapshot: &Snapshot, args: &GrantArgs) -> Resu
     let name = snapshot.name();
     let mut image =
         Image::load(snapshot).with_context(|| format!("cannot read the snapshot {name}"))?;
-    let own = Seal::open(store.path())?.fits(label(snapshot, SEAL), &image.parts().0);
+    let seal = label(snapshot.metadata(), SEAL).unwrap_or_default();
+    let own = Seal::open(store.path())?.fits(seal, &image.parts().0);
     let source = if own { Source::Own } else { Source::Elsewhere };
     grants::apply(&mut image, args, source)?;
     Ok(image)
@@ -85,16 +86,12 @@ pub(super) fn continue_as(
     line: SnapshotId,
     logs: Logs,
 ) -> Result<()> {
-    let command = image.config().arguments.iter();
-    let command: Vec<u8> = command
-        .flat_map(|word| [word.as_slice(), b"\0"].concat())
-        .collect();
+    fork::adapt(&mut image, name)?;
     let origin = Origin {
-        command: &command,
+        command: &image.config().arguments,
         line: Some(line),
         logs,
     };
-    fork::adapt(&mut image, name)?;
     let starting = fork::spawn(&Registry::open()?, name, &origin)?;
     fork::begin(&starting, &image)?;
     starting

@@ -4,7 +4,7 @@
 //! and the snapshot removed when the machine goes on, so whenever this command is killed at least one of the two is there.
 
 use super::restore::{continue_as, load};
-use super::{directory, save, store};
+use super::{COMMAND, directory, label, save, store};
 use crate::args::{GrantArgs, NamesArgs};
 use crate::control::{Request, ask, ask_image};
 use crate::failure::{self, Failure};
@@ -128,7 +128,9 @@ impl Suspended {
         let name = snapshot.name().as_str().strip_suffix(ENDING)?;
         Some(Suspended {
             name: name.parse().ok()?,
-            command: super::label(snapshot, super::COMMAND).to_owned(),
+            command: label(snapshot.metadata(), COMMAND)
+                .unwrap_or_default()
+                .to_owned(),
             since: UNIX_EPOCH + Duration::from_nanos(snapshot.metadata().created_ns),
         })
     }
