@@ -7,6 +7,7 @@
     reason = "the platform is named by the blob, or on the host published through an atomic pointer"
 )]
 
+use core::sync::atomic::{AtomicU32, Ordering};
 use cormus_hypercall::Call;
 use cormus_hypercall::area::VcpuArea;
 use cormus_hypercall::change::ChangeBoard;
@@ -26,6 +27,19 @@ pub enum AtomicOp {
     AndNot,
     /// Exclusive-ors it in.
     Xor,
+}
+
+impl AtomicOp {
+    /// Changes a word of the host's, for platforms that have such; what it held before.
+    pub fn apply(self, word: &AtomicU32, operand: u32) -> u32 {
+        match self {
+            Self::Set => word.swap(operand, Ordering::SeqCst),
+            Self::Add => word.fetch_add(operand, Ordering::SeqCst),
+            Self::Or => word.fetch_or(operand, Ordering::SeqCst),
+            Self::AndNot => word.fetch_and(!operand, Ordering::SeqCst),
+            Self::Xor => word.fetch_xor(operand, Ordering::SeqCst),
+        }
+    }
 }
 
 /// The machine under the personality. Called by the personality on its vCPU's own thread; user addresses have

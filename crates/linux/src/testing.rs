@@ -330,14 +330,7 @@ impl Platform for TestPlatform {
     }
 
     fn update_user_u32(&self, address: u64, op: AtomicOp, operand: u32) -> Option<u32> {
-        let word = self.word(address)?;
-        Some(match op {
-            AtomicOp::Set => word.swap(operand, Ordering::SeqCst),
-            AtomicOp::Add => word.fetch_add(operand, Ordering::SeqCst),
-            AtomicOp::Or => word.fetch_or(operand, Ordering::SeqCst),
-            AtomicOp::AndNot => word.fetch_and(!operand, Ordering::SeqCst),
-            AtomicOp::Xor => word.fetch_xor(operand, Ordering::SeqCst),
-        })
+        Some(op.apply(self.word(address)?, operand))
     }
 
     fn compare_swap_user_u32(&self, address: u64, expected: u32, new: u32) -> Option<u32> {

@@ -291,15 +291,8 @@ impl Way {
         let Some((counters, buffer)) = program.ring(true) else {
             return;
         };
-        let (head, tail) = counts(counters);
+        let (head, tail) = self.counters(counters, lied);
         let filled = tail.wrapping_sub(head);
-        if !lied {
-            assert_eq!(
-                (head, tail),
-                (self.taken, self.sent),
-                "each counter has one owner"
-            );
-        }
         let room = RING_SIZE.saturating_sub(filled).min(len);
         for n in 0..room {
             let place = buffer + tail.wrapping_add(n) % RING_SIZE;
@@ -316,17 +309,8 @@ impl Way {
         let Some((counters, buffer)) = program.ring(false) else {
             return;
         };
-        let (head, tail) = counts(counters);
-        let filled = tail.wrapping_sub(head);
-        if !lied {
-            assert_eq!(
-                (head, tail),
-                (self.taken, self.sent),
-                "each counter has one owner"
-            );
-            assert!(filled <= RING_SIZE);
-        }
-        let len = filled.min(RING_SIZE).min(len);
+        let (head, tail) = self.counters(counters, lied);
+        let len = tail.wrapping_sub(head).min(RING_SIZE).min(len);
         for n in 0..len {
             let place = buffer + head.wrapping_add(n) % RING_SIZE;
             let byte = program.machine.world.get(place);
@@ -343,6 +327,21 @@ impl Way {
         program.machine.world.edge_changed();
     }
 
+    /// Where a ring of the world's is read and written, which is as this end knows it unless somebody has lied.
+    fn counters(&self, counters: &RingCounters, lied: bool) -> (u64, u64) {
+        let head = counters.head.load(Ordering::SeqCst);
+        let tail = counters.tail.load(Ordering::SeqCst);
+        if !lied {
+            assert_eq!(
+                (head, tail),
+                (self.taken, self.sent),
+                "each counter has one owner"
+            );
+            assert!(tail - head <= RING_SIZE);
+        }
+        (head, tail)
+    }
+
     /// All that was sent arrives.
     fn drain(&mut self, program: &Program<'_>) {
         while self.taken < self.sent {
@@ -351,9 +350,4 @@ impl Way {
             assert!(self.taken > before, "what was sent can be read");
         }
     }
-}
-
-fn counts(counters: &RingCounters) -> (u64, u64) {
-    let head = counters.head.load(Ordering::SeqCst);
-    (head, counters.tail.load(Ordering::SeqCst))
 }
