@@ -3,7 +3,7 @@
 //! Where Cormus makes a machine for each (`--per-connection`), the others run a server that forks for each.
 
 use super::engine::{Arena, Engine, Job};
-use super::groups::RowSpec;
+use super::groups::{RowSpec, row};
 use super::process::{Server, cpu_seconds, run};
 use super::servers::{self, free_port, number_after};
 use crate::shell;
@@ -70,15 +70,6 @@ pub(crate) const MEMORY_ROWS: &[RowSpec] = &[
         "at most 2.5 MB",
     ),
 ];
-
-const fn row(what: &'static str, unit: &'static str, asked: &'static str) -> RowSpec {
-    RowSpec {
-        what,
-        unit,
-        asked,
-        floor_pvm: None,
-    }
-}
 
 /// Connections that are timed one by one.
 const TIMED: usize = 50;

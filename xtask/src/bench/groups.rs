@@ -22,7 +22,8 @@ pub(crate) struct RowSpec {
     pub(crate) floor_pvm: Option<&'static str>,
 }
 
-const fn row(what: &'static str, unit: &'static str, asked: &'static str) -> RowSpec {
+/// A line without a floor.
+pub(crate) const fn row(what: &'static str, unit: &'static str, asked: &'static str) -> RowSpec {
     RowSpec {
         what,
         unit,

@@ -2,7 +2,7 @@
 //! it goes on elsewhere. Nobody else does this with the processes of an unmodified program, so there is nothing to compare.
 
 use super::engine::{Arena, Engine};
-use super::groups::RowSpec;
+use super::groups::{RowSpec, row};
 use super::process::run;
 use anyhow::{Context, Result, ensure};
 use std::process::Command;
@@ -35,15 +35,6 @@ pub(crate) const SNAPSHOT_ROWS: &[RowSpec] = &[
         "at most 10 ms",
     ),
 ];
-
-const fn row(what: &'static str, unit: &'static str, asked: &'static str) -> RowSpec {
-    RowSpec {
-        what,
-        unit,
-        asked,
-        floor_pvm: None,
-    }
-}
 
 /// A program that tells what it sees is ready when it has said this often that it ticks.
 const TICKS: usize = 10;
