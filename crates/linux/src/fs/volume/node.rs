@@ -15,7 +15,6 @@ use crate::{Errno, SysResult, host};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::any::Any;
 use cormus_hypercall::file::{FileAttr, FsStat, NameRequest, name_op, open};
 
 /// Directory records are fetched in portions of this size.
@@ -504,10 +503,6 @@ impl Inode for VolumeNode {
             }
             _ => false,
         }
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 
