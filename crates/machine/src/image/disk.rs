@@ -202,6 +202,7 @@ mod tests {
             host: shared.clone(),
             mount_point: b"/shared".to_vec(),
             writable: true,
+            shared: true,
         });
         let mut machine = Machine::new(&config).expect("KVM is needed by this test");
         let remote = machine.remote();

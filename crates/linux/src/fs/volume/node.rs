@@ -133,7 +133,8 @@ impl VolumeNode {
         self.me.upgrade().ok_or(Errno::ESTALE)
     }
 
-    pub(super) fn number(&self) -> u32 {
+    /// The number of its volume.
+    pub fn number(&self) -> u32 {
         self.volume.number
     }
 
