@@ -62,15 +62,12 @@ pub(crate) fn continue_image(
 }
 
 /// Why a machine could not be made from an image, with what to do.
-pub(crate) fn cannot_continue(error: StartError) -> anyhow::Error {
+fn cannot_continue(error: StartError) -> anyhow::Error {
     let advice = match &error {
         StartError::Publish { .. } => "choose another port with -p",
         StartError::Image { .. } => "use the cormus that the machine was started with",
         StartError::File { .. } => {
             "the machine's files must be where they were when its image was taken"
-        }
-        StartError::WritableMapping { .. } => {
-            "start machines with -v SRC:DST:shared if others may write there at the same time, or give -v here"
         }
         _ => return anyhow::Error::new(error).context("cannot make the machine"),
     };
@@ -111,7 +108,6 @@ pub(crate) fn config(spec: &MachineSpec) -> Result<Config> {
         host: spec.root.clone(),
         mount_point: b"/".to_vec(),
         writable: false,
-        shared: false,
     }];
     roots.extend(spec.volumes.iter().map(root));
     Ok(Config {
@@ -133,7 +129,7 @@ pub(crate) fn config(spec: &MachineSpec) -> Result<Config> {
         outbound: outbound(&spec.allow_out)?,
         resolvers: resolvers(Path::new("/etc/resolv.conf")),
         trace: spec.report.strace.as_ref().map(trace),
-        rewrite: spec.rewrite,
+        rewrite_after: spec.rewrite_after,
         log_level: log_level(spec.report.verbosity),
         ..defaults
     })
@@ -146,12 +142,11 @@ fn environment(spec: &MachineSpec) -> Vec<Vec<u8>> {
         .collect()
 }
 
-pub(crate) fn root(volume: &Volume) -> RootConfig {
+fn root(volume: &Volume) -> RootConfig {
     RootConfig {
         host: volume.host.clone(),
         mount_point: volume.guest.as_os_str().as_bytes().to_vec(),
         writable: !volume.read_only,
-        shared: volume.shared,
     }
 }
 

@@ -25,7 +25,6 @@ mod spec;
 mod syscalls;
 mod terminal;
 mod values;
-mod volumes;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
@@ -55,8 +54,8 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Snapshot(args) => snapshot::take(&args, verbosity),
         Command::Snapshots(args) => snapshot::list(&args),
         Command::History(args) => snapshot::history(&args),
-        Command::Restore(args) => snapshot::restore(&args, verbosity),
-        Command::Rollback(args) => snapshot::rollback(&args, verbosity),
+        Command::Restore(args) => snapshot::restore(&args),
+        Command::Rollback(args) => snapshot::rollback(&args),
         Command::Export(args) => snapshot::export(&args),
         Command::Import(args) => snapshot::import(&args),
         Command::Pause(args) => pause::pause(&args),

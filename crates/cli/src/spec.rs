@@ -28,7 +28,7 @@ pub(crate) struct MachineSpec {
     pub(crate) volumes: Vec<Volume>,
     pub(crate) publish: Vec<Publish>,
     pub(crate) allow_out: Vec<AllowOut>,
-    pub(crate) rewrite: bool,
+    pub(crate) rewrite_after: u32,
     /// A machine for every connection, if that is wanted.
     pub(crate) flash: Option<Flash>,
     pub(crate) debug_personality: bool,
@@ -131,7 +131,7 @@ impl MachineSpec {
             volumes: volumes(args.sharing.volume)?,
             publish: args.sharing.publish,
             allow_out: args.sharing.allow_out,
-            rewrite: args.report.rewrite,
+            rewrite_after: args.report.rewrite_after,
             flash: flash(&args.flash),
             debug_personality: args.report.debug_personality,
             report: Report {
@@ -201,7 +201,7 @@ fn environment(
 }
 
 /// Volumes with whole host paths; a source that does not exist is a mistake, never created.
-pub(crate) fn volumes(volumes: Vec<Volume>) -> Result<Vec<Volume>> {
+fn volumes(volumes: Vec<Volume>) -> Result<Vec<Volume>> {
     let whole = |volume: Volume| {
         let host = volume
             .host

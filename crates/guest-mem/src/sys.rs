@@ -25,10 +25,23 @@ fn check(result: i64) -> SysResult {
 /// # Errors
 /// When the host has no such call.
 pub fn barrier() -> SysResult<()> {
-    const REGISTER: i32 = libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED;
-    const BARRIER: i32 = libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED;
-    // Registering again costs nothing.
-    for command in [REGISTER, BARRIER] {
+    membarrier(
+        libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED,
+        libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED,
+    )
+}
+
+/// The same, and each forgets what it has fetched of code.
+pub(crate) fn code_barrier() -> SysResult<()> {
+    membarrier(
+        libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE,
+        libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE,
+    )
+}
+
+/// Registering again costs nothing.
+fn membarrier(register: i32, barrier: i32) -> SysResult<()> {
+    for command in [register, barrier] {
         // SAFETY: the call has no pointers.
         check(unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) })?;
     }

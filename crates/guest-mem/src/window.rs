@@ -567,14 +567,29 @@ impl Window {
         }
     }
 
-    /// Replaces two bytes of code, in a private copy of their page.
+    /// Writes code that no thread runs yet, in a private copy of its page, whatever its protection.
     ///
     /// # Errors
-    /// `EINVAL` if `old` does not stand there or the bytes lie in two cache lines; the host's when it refuses, as in a
-    /// shared mapping.
-    pub fn patch(&self, address: u64, old: [u8; 2], new: [u8; 2]) -> SysResult<()> {
+    /// The host's when it refuses, as in a shared mapping.
+    pub fn write_code(&self, address: u64, code: &[u8]) -> SysResult<()> {
         self.settle();
-        crate::patch::patch(self.host_range(address, 2)?, old, new)
+        crate::patch::write(self.host_range(address, code.len() as u64)?, code)
+    }
+
+    /// Replaces code that threads may run meanwhile: they meet the old, the new, or first [`TRAP`].
+    ///
+    /// # Errors
+    /// `EINVAL` if `old` does not stand there or the bytes lie in two pages; as [`Window::write_code`] otherwise.
+    ///
+    /// [`TRAP`]: cormus_hypercall::rewrite::TRAP
+    pub fn replace_code<const N: usize>(
+        &self,
+        address: u64,
+        old: [u8; N],
+        new: [u8; N],
+    ) -> SysResult<()> {
+        self.settle();
+        crate::patch::replace(self.host_range(address, N as u64)?, old, new)
     }
 }
 

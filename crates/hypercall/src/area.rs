@@ -198,7 +198,7 @@ pub struct BlobHeader {
     pub fixup_count: u64,
     /// Code that may fault on the program's memory.
     pub fixups: [Fixup; FIXUP_COUNT_MAX],
-    /// Where a call through address 0 of a rewritten program arrives; read by the blob alone.
+    /// Where the stubs of rewritten system calls lead ([`crate::rewrite`]).
     pub direct_entry: u64,
 }
 

@@ -52,8 +52,8 @@ pub struct BootConfig {
     pub resolvers: Vec<String>,
     /// Whether each system call is reported by [`crate::Call::Trace`].
     pub trace: bool,
-    /// Whether `syscall` instructions are rewritten into calls when they trap.
-    pub rewrite: bool,
+    /// How often a `syscall` instruction traps until it is rewritten into a jump; 0 for never.
+    pub rewrite_after: u32,
     /// Random bytes for the personality's generator.
     pub seed: [u8; 32],
 }
@@ -101,6 +101,4 @@ pub enum Request {
     Hostname(String),
     /// `NAME=VALUE`, for whoever reads `/proc/cormus/env`, in place of what had this name; at most [`VARIABLE_LEN_MAX`] bytes.
     Variable(String),
-    /// The machine may not change this root any more, by its number: its mounts are read-only from now on.
-    ReadOnly(u32),
 }

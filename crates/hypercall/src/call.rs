@@ -4,7 +4,7 @@
 pub const PORT: u8 = 0xc0;
 
 /// Version of this interface. A change of a number, a format or a meaning makes a new one.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 
 /// Flag of [`Call::Wait`]: a kick does not end the sleep (for the personality's own locks).
 pub const WAIT_UNINTERRUPTIBLE: u64 = 1;
@@ -188,8 +188,9 @@ calls! {
     Panic = 95("text", "len"),
     /// CPU time of a vCPU's present guest thread in nanoseconds; `u32::MAX` for the whole machine.
     CpuTime = 96("index"),
-    /// Rewrites the two-byte `syscall` at `address` of the current window into a call through address 0.
-    Rewrite = 97("address"),
+    /// Rewrites the `syscall` at `site` of the current window, which made system call `number`, into a jump to the stub that is written
+    /// at `stub`, both as [`crate::rewrite`] says. `ENOENT` when the code there leaves no place for the jump.
+    Rewrite = 97("site", "number", "stub"),
     /// A line of --strace output.
     Trace = 98("text", "len"),
     /// Posts `edge::NEWS_TIMER` when the guest's monotonic clock reaches `deadline_ns` (at once if that is past), and makes a

@@ -22,5 +22,6 @@ pub mod edge;
 pub mod file;
 pub mod layout;
 pub mod map;
+pub mod rewrite;
 
 pub use call::{Call, PORT, VERSION, WAIT_PLAIN, WAIT_UNINTERRUPTIBLE};

@@ -36,12 +36,12 @@ pub fn syscall(regs: &mut Regs) {
     }
 }
 
-/// A program made a system call by the instruction itself: the place may be rewritten, so that its next call is cheap.
+/// A program made a system call by the instruction itself: a place that does so often is rewritten.
 pub fn trapped(regs: &mut Regs) {
     let (number, return_address) = (regs.orig_rax, regs.rip);
     syscall(regs);
-    if current().kernel.config.rewrite {
-        rewrite::consider(number, return_address);
+    if regs.rip == return_address {
+        rewrite::consider(current(), number, return_address);
     }
 }
 

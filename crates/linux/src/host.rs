@@ -522,10 +522,10 @@ pub fn cpu_time(index: u32) -> u64 {
     call(Call::CpuTime, [u64::from(index), 0, 0, 0, 0]).unwrap_or(0)
 }
 
-/// Makes the `syscall` at `site` of the current window a call through address 0.
+/// Makes the `syscall` at `site` of the current window, by which call `number` was made, a jump to a stub at `stub`.
 ///
 /// # Errors
-/// As the monitor says when there is none or it cannot be written.
-pub fn rewrite(site: u64) -> SysResult<()> {
-    call(Call::Rewrite, [site, 0, 0, 0, 0]).map(drop)
+/// As the monitor says when there is no room for it or it cannot be written.
+pub fn rewrite(site: u64, number: u64, stub: u64) -> SysResult<()> {
+    call(Call::Rewrite, [site, number, stub, 0, 0]).map(drop)
 }

@@ -114,9 +114,6 @@ pub trait Platform: Sync {
     /// Sets the base of `fs`.
     fn set_fs_base(&self, base: u64);
 
-    /// The page that a program whose system calls are rewritten needs at address 0: its region address.
-    fn sled_address(&self) -> u64;
-
     /// Gives memory of the heap that nobody uses back.
     fn trim_heap(&self);
 

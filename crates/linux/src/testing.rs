@@ -257,6 +257,11 @@ impl Platform for TestPlatform {
                 record(call, arguments);
                 0
             }
+            Call::Rewrite => {
+                let [site, number, stub, ..] = arguments;
+                record(call, [0, site, number, stub, 0]);
+                0
+            }
             Call::WindowFree => 0,
             Call::Random => {
                 let len = arguments[1] as usize;
@@ -361,10 +366,6 @@ impl Platform for TestPlatform {
     }
 
     fn set_fs_base(&self, _base: u64) {}
-
-    fn sled_address(&self) -> u64 {
-        cormus_hypercall::layout::REGION_BASE
-    }
 
     /// The host's heap looks after itself.
     fn trim_heap(&self) {}

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+/// Usual value of [`Config::rewrite_after`]: so many traps cost as much as rewriting, which is an exit, a copy of the code's page and
+/// its fault.
+pub const REWRITE_AFTER: u32 = 64;
+
 /// A transport protocol of the edges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Transport {
@@ -45,9 +49,6 @@ pub struct RootConfig {
     pub mount_point: Vec<u8>,
     /// Whether the machine may change it.
     pub writable: bool,
-    /// Whether machines that are made from an image of this one may change it as well, all at the same time. If not, they can only
-    /// read it.
-    pub shared: bool,
 }
 
 /// A port of the machine that the host's side may reach.
@@ -129,8 +130,8 @@ pub struct Config {
     pub resolvers: Vec<String>,
     /// Whether system calls are reported, and where.
     pub trace: Option<TraceTarget>,
-    /// Whether `syscall` instructions are rewritten into calls when they trap.
-    pub rewrite: bool,
+    /// How often a `syscall` instruction traps until it is rewritten into a jump; 0 for never.
+    pub rewrite_after: u32,
     /// Where gdb is expected to connect to: the machine stops before its first instruction until it has.
     pub debug_socket: Option<PathBuf>,
     /// Lowest importance of the personality's log lines that are printed: 0 errors to 4 everything.
@@ -174,14 +175,13 @@ impl Config {
                 host: PathBuf::from("/"),
                 mount_point: b"/".to_vec(),
                 writable: false,
-                shared: false,
             }],
             published: Vec::new(),
             stop_at_accept: None,
             outbound: Vec::new(),
             resolvers: Vec::new(),
             trace: None,
-            rewrite: false,
+            rewrite_after: REWRITE_AFTER,
             debug_socket: None,
             log_level: 2,
         }
@@ -241,7 +241,7 @@ impl Config {
             outbound: !self.outbound.is_empty(),
             resolvers: self.resolvers.clone(),
             trace: self.trace.is_some(),
-            rewrite: self.rewrite,
+            rewrite_after: self.rewrite_after,
             seed,
         }
     }

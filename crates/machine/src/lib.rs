@@ -38,6 +38,7 @@ mod pool;
 mod quota;
 mod remote;
 mod requests;
+mod rewrite;
 mod shell;
 mod signals;
 mod sleep;
@@ -50,7 +51,7 @@ mod vcpus;
 mod watch;
 mod world;
 
-pub use config::{Config, Outbound, Publish, RootConfig, TraceTarget, Transport};
+pub use config::{Config, Outbound, Publish, REWRITE_AFTER, RootConfig, TraceTarget, Transport};
 pub use cormus_kvm::{Kind, Kvm, OpenError};
 /// The personality's linked image with its symbols, for gdb; it lies where this program was built.
 pub use cormus_personality_image::ELF_PATH as PERSONALITY_ELF;

@@ -44,9 +44,8 @@ impl Shell {
             tables,
             region,
         } = Memory::new(slots).map_err(StartError::Memory)?;
-        // A rewritten program has a page of the blob mapped in its window, out of the region's own file, and a debugger
-        // changes the code.
-        blob.load(&region, !config.rewrite && config.debug_socket.is_none())
+        // A debugger changes the code.
+        blob.load(&region, config.debug_socket.is_none())
             .map_err(StartError::Memory)?;
         Ok(Shell {
             vm,

@@ -14,7 +14,7 @@ use std::path::Path;
 type File<'a> = ElfFile64<'a, object::Endianness>;
 
 /// Names of the personality's code ranges that may fault on the program's memory: `cormus_user_NAME_begin`, `_end`, `_fault`.
-const FIXUPS: &[&str] = &["words", "bytes", "simple", "direct"];
+const FIXUPS: &[&str] = &["words", "bytes", "simple"];
 
 /// Writes `personality.bin`, the image with its header, and `personality.symbols`.
 pub(crate) fn write_blob(path: &Path, out: &Path) -> Result<()> {

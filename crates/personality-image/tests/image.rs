@@ -21,13 +21,6 @@ fn decode(start: u64, end: u64) -> impl Iterator<Item = Instruction> {
     Decoder::with_ip(64, &IMAGE[range], start, DecoderOptions::NONE).into_iter()
 }
 
-fn symbol_address(name: &str) -> u64 {
-    let bytes = std::fs::read(ELF_PATH).expect("the linked blob is kept");
-    let file = ElfFile64::<Endianness>::parse(&*bytes).expect("the linked blob is an ELF file");
-    let symbol = file.symbols().find(|symbol| symbol.name() == Ok(name));
-    symbol.expect("the blob defines the symbol").address()
-}
-
 #[test]
 fn header_names_what_the_monitor_needs() {
     assert!(IMAGE.len() as u64 <= IMAGE_SIZE_MAX);
@@ -55,6 +48,8 @@ fn header_names_what_the_monitor_needs() {
             assert_eq!(symbol(address), Some((&*format!("cormus_{name}"), 0)));
         }
     }
+    let direct_entry = word(12 + 3 * FIXUP_COUNT_MAX);
+    assert_eq!(symbol(direct_entry), Some(("cormus_direct_entry", 0)));
     let count = word(11) as usize;
     assert!((1..=FIXUP_COUNT_MAX).contains(&count));
     for fixup in 0..count {
@@ -85,32 +80,6 @@ fn way_out_ends_in_iretq_and_writes_nothing_but_flags() {
     assert_eq!(writes, [Mnemonic::Push], "the way out may be begun again");
 }
 
-/// A call lands in the sled at the byte of its number.
-#[test]
-fn sled_leads_out_from_every_number() {
-    const NUMBER_COUNT: u64 = 512;
-    const STEPS_MAX: usize = 40;
-    let sled = symbol_address("cormus_sled");
-    assert_eq!(sled % 4096, 0);
-    let code = &IMAGE[(sled - REGION_BASE) as usize..][..4096];
-    for number in 0..NUMBER_COUNT {
-        let mut at = number;
-        let mut steps = 0;
-        loop {
-            let mut decoder = Decoder::with_ip(64, &code[at as usize..], at, DecoderOptions::NONE);
-            let instruction = decoder.decode();
-            steps += 1;
-            match instruction.mnemonic() {
-                Mnemonic::Nop => at = instruction.next_ip(),
-                Mnemonic::Jmp => at = instruction.near_branch_target(),
-                Mnemonic::Mov => break,
-                other => panic!("{number} meets {other:?} at {at}"),
-            }
-        }
-        assert!(steps <= STEPS_MAX, "{number} takes {steps} steps");
-    }
-}
-
 #[test]
 fn hypercall_can_be_made_again() {
     let [restart, end] = [word(9), word(10)];
@@ -126,10 +95,7 @@ fn code() -> Vec<Instruction> {
     let bytes = std::fs::read(ELF_PATH).expect("the linked blob is kept");
     let file = ElfFile64::<Endianness>::parse(&*bytes).expect("the linked blob is an ELF file");
     let text = file.section_by_name(".text").expect("the blob has code");
-    let sled = symbol_address("cormus_sled");
-    decode(text.address(), text.address() + text.size())
-        .filter(|instruction| !(sled..sled + 4096).contains(&instruction.ip()))
-        .collect()
+    decode(text.address(), text.address() + text.size()).collect()
 }
 
 /// The entry code saves XMM registers by legacy moves and nothing else of the extended state, so the blob may not

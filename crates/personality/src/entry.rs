@@ -8,8 +8,7 @@
 )]
 
 use core::arch::{asm, global_asm};
-use core::mem::offset_of;
-use cormus_hypercall::area::{BlobHeader, Regs, USER_CS, USER_SS, VcpuArea};
+use cormus_hypercall::area::{Regs, USER_CS, USER_SS, VcpuArea};
 use cormus_hypercall::{PORT, layout};
 
 global_asm!(
@@ -19,7 +18,6 @@ global_asm!(
     user_cs = const USER_CS,
     user_ss = const USER_SS,
     port = const PORT,
-    direct_address = const layout::REGION_BASE + offset_of!(BlobHeader, direct_entry) as u64,
     options(att_syntax),
 );
 
@@ -38,16 +36,6 @@ pub fn area() -> &'static VcpuArea {
     // SAFETY: the stack ends where the area ends, and areas stay for the life of the machine; what changes in one
     // are atomics and the upcall, which the monitor writes only while the vCPU is stopped outside the personality.
     unsafe { &*(address as *const VcpuArea) }
-}
-
-unsafe extern "C" {
-    static cormus_sled: u8;
-}
-
-/// The page that a program with rewritten system calls has at address 0: its place in the region.
-#[must_use]
-pub fn sled_address() -> u64 {
-    &raw const cormus_sled as u64
 }
 
 /// Where the entry of the calling vCPU saved XMM0 to XMM15.

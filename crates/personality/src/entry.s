@@ -24,11 +24,15 @@
     jmp     cormus_exit_start
 .endm
 
-# Builds the frame of a system call and answers it. rsp is the program's, rcx and gs:16 hold the address to
-# return to, r11 the program's rflags.
-.macro answer handler
+# Goes from the program's stack to the vCPU's.
+.macro switch_stack
     movq    %rsp, %gs:8
     movq    %gs:0, %rsp
+.endm
+
+# Builds the frame of a system call on the vCPU's stack and answers it. gs:8 holds the program's rsp, gs:16 the
+# address to return to, r11 the program's rflags.
+.macro answer handler
     pushq   ${user_ss}
     pushq   %gs:8
     pushq   %r11
@@ -65,6 +69,7 @@ cormus_syscall_entry:
     testb   $3, %cl
     jz      cormus_syscall_cpl0
 cormus_syscall_cpl3:
+    switch_stack
     answer  cormus_syscall
 
 # The program's flags must not come back with sysretq: single-stepping or alignment checks would go off here.
@@ -77,26 +82,15 @@ cormus_syscall_cpl0:
 1:  movq    %gs:8, %r11
     jmp     cormus_syscall_cpl3
 
-# A rewritten site called the sled: the return address is on the program's stack. Where that stack has
-# vanished meanwhile, the program goes on at 0 and faults as it would have at its next push.
+# Where the stubs of rewritten system calls lead: rcx holds the address to return to, and the flags are the program's.
 .globl cormus_direct_entry
 .balign 64
 cormus_direct_entry:
-.globl cormus_user_direct_begin
-cormus_user_direct_begin:
-    popq    %rcx
+    movq    %rcx, %gs:16
+    switch_stack
     pushfq
     popq    %r11
-.globl cormus_user_direct_end
-cormus_user_direct_end:
-cormus_direct_known:
-    movq    %rcx, %gs:16
     answer  cormus_direct
-.globl cormus_user_direct_fault
-cormus_user_direct_fault:
-    xorl    %ecx, %ecx
-    movl    $0x202, %r11d
-    jmp     cormus_direct_known
 
 # The monitor wrote Regs and Upcall and set rsp on the frame.
 .globl cormus_upcall_entry
@@ -192,22 +186,3 @@ cormus_hypercall_restart:
 .globl cormus_hypercall_return
 cormus_hypercall_return:
     ret
-
-# The page that is mapped at address 0 of programs whose `syscall`s are rewritten into `call *%rax`. A call
-# lands at the byte of its number and from any byte runs to the end, in few steps: each group of 15 bytes is
-# one long nop, whatever byte it is entered at, and a jump whose distance, taken for an instruction, is a
-# prefix of the next nop. Numbers that lie in the exit itself (from 645 on) are none of Linux.
-.section .text.cormus_sled, "ax", @progbits
-.balign 4096
-.globl cormus_sled
-cormus_sled:
-.rept 35
-    .byte   0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x90
-    .byte   0xeb, 0x66
-.endr
-.rept 8
-    .byte   0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x90
-.endr
-    movabsq ${direct_address}, %r11
-    jmpq    *(%r11)
-.balign 4096, 0xcc

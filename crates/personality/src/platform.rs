@@ -138,10 +138,6 @@ impl Platform for Blob {
         unsafe { asm!("wrfsbase {}", in(reg) base, options(nomem, nostack, preserves_flags)) };
     }
 
-    fn sled_address(&self) -> u64 {
-        entry::sled_address()
-    }
-
     fn trim_heap(&self) {
         heap::trim();
     }

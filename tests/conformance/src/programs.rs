@@ -15,6 +15,7 @@ pub const PENDING: &[Pending] = &[Pending {
 macro_rules! for_each_program {
     ($make:ident $(, $more:ident)*) => {
         $make! {
+            calls_hot
             files_dirs
             files_inotify
             files_locks

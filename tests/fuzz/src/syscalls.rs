@@ -418,7 +418,7 @@ fn config() -> BootConfig {
         outbound: false,
         resolvers: Vec::new(),
         trace: false,
-        rewrite: false,
+        rewrite_after: 64,
         seed: [7; 32],
     }
 }

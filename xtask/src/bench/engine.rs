@@ -41,8 +41,8 @@ pub(crate) struct Job {
     pub(crate) port: Option<u16>,
     /// User and group, when not the caller's own.
     pub(crate) user: Option<(u32, u32)>,
-    /// Whether Cormus may rewrite the program's system calls.
-    pub(crate) rewrite: bool,
+    /// Whether Cormus leaves the program's system calls as they are.
+    pub(crate) trapped: bool,
     /// The machine's limit, when Cormus's usual one is too little.
     pub(crate) memory: Option<&'static str>,
     /// In Cormus a machine for every connection: so many at most, and so many made ahead.
@@ -55,7 +55,7 @@ impl Job {
             words: words.map(str::to_owned).to_vec(),
             port: None,
             user: None,
-            rewrite: false,
+            trapped: false,
             memory: None,
             clones: None,
         }
@@ -68,9 +68,9 @@ impl Job {
         }
     }
 
-    pub(crate) fn rewritten(self) -> Self {
+    pub(crate) fn trapped(self) -> Self {
         Self {
-            rewrite: true,
+            trapped: true,
             ..self
         }
     }
@@ -143,8 +143,8 @@ impl Arena {
         let mut command = Command::new(&self.cormus);
         let scratch = self.scratch.display();
         command.args(["-q", "run", "-v", &format!("{scratch}:{scratch}")]);
-        if job.rewrite {
-            command.arg("--rewrite");
+        if job.trapped {
+            command.args(["--rewrite-after", "0"]);
         }
         if let Some((most, ahead)) = job.clones {
             command.arg("--per-connection");

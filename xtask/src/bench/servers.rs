@@ -28,25 +28,25 @@ pub(crate) const REDIS_ROWS: &[RowSpec] = &[
     ),
 ];
 
-/// The same with Redis's system calls rewritten in Cormus: beside [`REDIS_ROWS`] they show what trapping costs.
-pub(crate) const REDIS_REWRITTEN_ROWS: &[RowSpec] = &[
+/// The same without rewriting in Cormus: beside [`REDIS_ROWS`] they show what trapping costs.
+pub(crate) const REDIS_TRAPPED_ROWS: &[RowSpec] = &[
     redis_row(
-        "Redis SET -c50 P=1, rewritten",
+        "Redis SET -c50 P=1, trapped",
         "requests/s",
         "nothing: shows what trapping costs",
     ),
     redis_row(
-        "Redis SET -c50 P=1, rewritten, server CPU",
+        "Redis SET -c50 P=1, trapped, server CPU",
         "µs/request",
         "nothing: shows what trapping costs",
     ),
     redis_row(
-        "Redis SET -c50 P=16, rewritten",
+        "Redis SET -c50 P=16, trapped",
         "requests/s",
         "nothing: shows what trapping costs",
     ),
     redis_row(
-        "Redis SET -c50 P=16, rewritten, server CPU",
+        "Redis SET -c50 P=16, trapped, server CPU",
         "µs/request",
         "nothing: shows what trapping costs",
     ),
@@ -83,10 +83,10 @@ pub(crate) fn redis(arena: &Arena, engine: Engine) -> Result<Vec<f64>> {
     redis_of(arena, engine, port, &redis_job(arena, port))
 }
 
-/// The same with Redis's system calls rewritten in Cormus.
-pub(crate) fn redis_rewritten(arena: &Arena, engine: Engine) -> Result<Vec<f64>> {
+/// The same without rewriting in Cormus.
+pub(crate) fn redis_trapped(arena: &Arena, engine: Engine) -> Result<Vec<f64>> {
     let port = free_port()?;
-    redis_of(arena, engine, port, &redis_job(arena, port).rewritten())
+    redis_of(arena, engine, port, &redis_job(arena, port).trapped())
 }
 
 pub(crate) fn redis_job(arena: &Arena, port: u16) -> Job {

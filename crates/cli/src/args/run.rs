@@ -116,9 +116,8 @@ pub(crate) struct LimitArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Sharing")]
 pub(crate) struct SharingArgs {
-    /// Let the machine use a directory or file of the host; with `shared`, machines made from it may write to it as well, which
-    /// can otherwise only read it
-    #[arg(short, long, value_name = "SRC:DST[:ro|:shared]")]
+    /// Let the machine use a directory or file of the host
+    #[arg(short, long, value_name = "SRC:DST[:ro]")]
     pub(crate) volume: Vec<Volume>,
 
     /// Offer a port of the machine on the host; on 127.0.0.1 unless an address is given
@@ -188,10 +187,10 @@ pub(crate) struct ReportArgs {
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub(crate) strace: Option<Option<PathBuf>>,
 
-    /// Rewrite system calls of the program into plain calls when they are first made: faster, but a read
-    /// through a null pointer then succeeds
-    #[arg(long)]
-    pub(crate) rewrite: bool,
+    /// Runs of a `syscall` instruction until it is replaced by a jump, which is many times faster; 0 leaves the
+    /// program's code as it is
+    #[arg(long, value_name = "RUNS", default_value_t = cormus_machine::REWRITE_AFTER)]
+    pub(crate) rewrite_after: u32,
 
     /// Stop before the machine's first instruction until gdb has connected, as is then said on stderr
     #[arg(long, conflicts_with_all = ["detach", "per_connection"])]

@@ -64,12 +64,13 @@ memory = Memory()
 if os.fork() == 0:
     assert memory.seen() == '--x---xx', memory.seen()
     memory.write()
+    last = generation()
     say('ready')
     while True:
-        first = generation()
-        while generation() == first:
+        while generation() == last:
             pass
-        say('spins', generation(), memory.seen())
+        last = generation()
+        say('spins', last, memory.seen())
         memory.write()
 
 def reads():

@@ -22,7 +22,6 @@ mod postgres;
 mod python;
 mod redis;
 mod rewrite;
-mod sharing;
 mod shell;
 mod snapshots;
 mod sqlite;

@@ -215,18 +215,20 @@ fn code_is_patched_in_a_private_copy() {
     memory.region.write_bytes(memory.buffer, b"ab").unwrap();
     let check = |address, old: &[u8; 2], expect: Result<(), Errno>| {
         assert_eq!(
-            window.patch(address, *old, *b"XY").is_ok(),
-            expect.is_ok(),
+            window.replace_code(address, *old, *b"XY"),
+            expect,
             "{address:#x}"
         );
     };
     check(0x1_0001, b"bc", Ok(()));
     assert_eq!(memory.get(window, 0x1_0000, 6).unwrap(), b"aXYdef");
     check(0x1_0001, b"bc", Err(Errno::EINVAL));
-    check(0x1_003f, b"\0\0", Err(Errno::EINVAL));
+    check(0x1_0fff, b"\0\0", Err(Errno::EINVAL));
     check(SHARED, b"ab", Err(Errno::EIO));
     check(0x9_0000, b"ab", Err(Errno::EIO));
     check(u64::MAX, b"ab", Err(Errno::EFAULT));
+    assert_eq!(window.write_code(0x1_0002, b"1234"), Ok(()));
+    assert_eq!(memory.get(window, 0x1_0000, 6).unwrap(), b"aX1234");
 }
 
 /// Mappings that are mostly filled, and filled here and there.

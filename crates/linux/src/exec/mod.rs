@@ -205,9 +205,6 @@ fn replace(
         }
     };
     drop(old);
-    if task.kernel.config.rewrite {
-        crate::rewrite::map_sled(memory.window)?;
-    }
     for &(start, end) in &placed.zeroes {
         user::clear(start, (end - start) as usize)?;
     }

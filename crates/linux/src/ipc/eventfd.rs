@@ -10,6 +10,7 @@ use crate::task::Task;
 use crate::{Errno, SysResult};
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use cormus_linux_abi::raw::general as abi;
 
@@ -158,5 +159,9 @@ impl FileOps for EventFd {
 
     fn label(&self) -> String {
         "anon_inode:[eventfd]".into()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }

@@ -7,12 +7,12 @@ use super::maps::Maps;
 use super::requests;
 use super::space::AddressSpace;
 use super::vma::{Backing, VmaFlags};
-use crate::SysResult;
 use crate::signal::{
     self,
     number::{SIGBUS, SIGSEGV},
 };
 use crate::task::Task;
+use crate::{SysResult, rewrite};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use cormus_hypercall::area::{Operand, Regs, Upcall};
@@ -20,7 +20,8 @@ use cormus_hypercall::layout::VCPU_COUNT_MAX;
 use cormus_hypercall::map::protection::{EXEC, READ, WRITE};
 use cormus_linux_abi::{page_down, page_up};
 
-/// Page-fault vector.
+/// Vectors of exceptions.
+const INVALID_OPCODE: u32 = 6;
 const PAGE_FAULT: u32 = 14;
 
 /// Bits of a page fault's error code.
@@ -46,6 +47,9 @@ pub enum Verdict {
 
 /// A processor exception.
 pub fn exception(task: &Task, regs: &mut Regs, upcall: &Upcall) {
+    if upcall.vector == INVALID_OPCODE && rewrite::met(task, regs.rip) {
+        return;
+    }
     if upcall.vector != PAGE_FAULT {
         return signal::force_exception(task, regs, upcall.vector, upcall.error_code);
     }

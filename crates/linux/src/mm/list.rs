@@ -60,6 +60,7 @@ impl VmaInfo {
                 Label::Heap => "[heap]",
                 Label::Stack => "[stack]",
                 Label::Vdso => "[vdso]",
+                Label::Stubs => "[syscalls]",
             },
             anonymous_object,
         }

@@ -6,6 +6,7 @@ use super::space::{NewMap, Place};
 use super::vma::{Backing, Vma, VmaFlags, VmaMap};
 use crate::{Errno, SysResult, host};
 use alloc::vec::Vec;
+use core::ops::Range;
 use cormus_hypercall::map::{MapRequest, protection};
 use cormus_linux_abi::{PAGE_SIZE, page_down, page_up};
 
@@ -30,6 +31,8 @@ pub(super) struct Maps {
     pub(super) lock_future: bool,
     /// What is left of [`FILL_TOTAL`].
     fill_left: u64,
+    /// Where the stub of the next rewritten system call goes, and the end of the page for it.
+    pub(super) stubs: Range<u64>,
     /// Counts what faults have mended.
     pub(super) version: u64,
     /// Mappings that areas show already and the monitor does not know yet.
@@ -57,6 +60,7 @@ impl Maps {
             map_top: STACK_TOP,
             lock_future: false,
             fill_left: FILL_TOTAL,
+            stubs: 0..0,
             version: 0,
             pending: Vec::new(),
             hidden: Vec::new(),

@@ -21,6 +21,7 @@ mod remap;
 mod requests;
 mod shared;
 mod space;
+mod stubs;
 pub mod vma;
 
 pub use calls::{CALLS, POPULATE_WRITE_MAX};

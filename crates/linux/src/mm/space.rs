@@ -269,6 +269,7 @@ impl AddressSpace {
         let batch = {
             let mut child_maps = child.maps.lock();
             child_maps.map_top = maps.map_top;
+            child_maps.stubs = maps.stubs.clone();
             child_maps.heap = maps.heap;
             child_maps.heap.mapped = page_up(maps.heap.end).unwrap_or(maps.heap.end);
             let mut batch = Vec::new();

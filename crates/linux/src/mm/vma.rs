@@ -103,6 +103,8 @@ pub enum Label {
     Stack,
     /// `[vdso]`.
     Vdso,
+    /// `[syscalls]`: the stubs of rewritten system calls.
+    Stubs,
 }
 
 /// One area: whole pages with the same protection, backing and flags.

@@ -360,4 +360,8 @@ impl FileOps for Socket {
     fn label(&self) -> String {
         format!("socket:[{}]", self.id)
     }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
 }

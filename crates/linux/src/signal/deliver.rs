@@ -7,15 +7,13 @@ use super::action::Action;
 use super::info::SigInfo;
 use super::number::{self, Default as DefaultAction, SIGSEGV, bit};
 use super::{Trap, end_temporary_mask, frame, stop, take_offered};
-use crate::Errno;
 use crate::entry::raise_attention;
 use crate::task::Task;
+use crate::{Errno, rewrite};
 use core::sync::atomic::Ordering;
 use cormus_hypercall::area::{NOT_A_SYSCALL, Regs};
+use cormus_hypercall::rewrite::SYSCALL_LEN;
 use cormus_linux_abi::raw::general as abi;
-
-/// Bytes of a `syscall` instruction, and of the call that replaces it at a rewritten site.
-const SYSCALL_LEN: u64 = 2;
 
 /// Turns a handler's error into the value of `rax`; restartable interruptions are settled by [`deliver_pending`].
 pub fn leave_with_error(task: &Task, _regs: &mut Regs, error: Errno) -> u64 {
@@ -112,6 +110,9 @@ fn enter_handler(task: &Task, regs: &mut Regs, info: &SigInfo, action: &Action) 
             drop(task.take_restart());
         }
         None => {}
+    }
+    if regs.orig_rax == NOT_A_SYSCALL {
+        rewrite::step_back(task, regs);
     }
     regs.orig_rax = NOT_A_SYSCALL;
     if frame::push(task, regs, info, action).is_err() {

@@ -202,11 +202,7 @@ fn new_process(task: &Arc<Task>, request: &Request, pid: u32) -> SysResult<Arc<P
     let memory = if flags & VM != 0 {
         parent.memory()
     } else {
-        let memory = parent.memory().fork()?;
-        if task.kernel.config.rewrite {
-            crate::rewrite::map_sled(memory.window)?;
-        }
-        memory
+        parent.memory().fork()?
     };
     let limits = parent.limits.lock().clone();
     let process = Process::new(task.kernel, pid, Some(memory), limits);

@@ -48,7 +48,7 @@ pub(crate) fn kernel() -> &'static Kernel {
             outbound: false,
             resolvers: Vec::new(),
             trace: false,
-            rewrite: false,
+            rewrite_after: 64,
             seed: [7; 32],
         };
         Box::leak(Box::new(Kernel::new(config, &[]).expect("a kernel")))

@@ -2,17 +2,13 @@
 
 use super::{Arguments, Caller};
 use crate::monitor::Monitor;
+use crate::rewrite;
 use cormus_guest_mem::{Backing, Mapping, Window};
 use cormus_hypercall::Call;
 use cormus_hypercall::layout::{HEAP_OFFSET, heap_size_max};
 use cormus_hypercall::map::{MapRequest, REQUEST_COUNT_MAX, kind, protection};
 use cormus_linux_abi::{Errno, SysResult};
 use std::sync::Arc;
-
-/// `syscall`.
-const SYSCALL: [u8; 2] = [0x0f, 0x05];
-/// `call *%rax`.
-const CALL: [u8; 2] = [0xff, 0xd0];
 
 pub(super) fn answer(
     monitor: &Arc<Monitor>,
@@ -41,7 +37,8 @@ pub(super) fn answer(
         Call::WindowUsage => window()?.usage(),
         Call::Rewrite => {
             let window = monitor.windows.get(u64::from(caller.window))?;
-            done(window.patch(a, SYSCALL, CALL))
+            let entry = monitor.blob.header().direct_entry;
+            done(rewrite::rewrite(window, entry, a, b, c))
         }
         Call::RegionGrow => grow(monitor, a),
         Call::Barrier => done(cormus_guest_mem::barrier()),

@@ -155,11 +155,17 @@ fn before_frame(
     top: &AreaTop,
 ) -> [u64; FRAME_COUNT] {
     let rip = processor.registers().rip;
-    // A rewritten call takes the address from the program's stack to rcx, and keeps it there.
-    let in_rcx = rip == header.syscall_entry || rip >= header.direct_entry;
+    // A rewritten call keeps the address in rcx, and its flags are the program's.
+    let rewritten = rip >= header.direct_entry;
+    let in_rcx = rip == header.syscall_entry || rewritten;
     let return_address = if in_rcx { frame[RCX] } else { top.entry_rcx };
     (frame[RIP], frame[RCX]) = (return_address, return_address);
-    (frame[ORIG_RAX], frame[RFLAGS]) = (frame[RAX], frame[R11]);
+    frame[ORIG_RAX] = frame[RAX];
+    frame[RFLAGS] = if rewritten {
+        processor.registers().rflags
+    } else {
+        frame[R11]
+    };
     if frame[RSP] >= REGION_BASE {
         frame[RSP] = top.entry_rsp;
     }

@@ -140,7 +140,7 @@ global_asm!(
         jmp     cormus_syscall_entry
     2:  pushq   %r11
         popfq
-        call    cormus_direct_entry
+        jmp     cormus_direct_entry
     1:  pushfq
         pushq   %rdi
         movq    16(%rsp), %rdi

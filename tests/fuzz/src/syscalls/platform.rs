@@ -745,10 +745,6 @@ impl Platform for World {
         self.fs_base.store(base, Ordering::SeqCst);
     }
 
-    fn sled_address(&self) -> u64 {
-        REGION_BASE
-    }
-
     /// The host's heap looks after itself.
     fn trim_heap(&self) {}
 

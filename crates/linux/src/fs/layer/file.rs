@@ -12,6 +12,7 @@ use crate::{Errno, SysResult};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use cormus_hypercall::map::{MapRequest, kind};
 use cormus_linux_abi::PAGE_SIZE;
 
@@ -173,6 +174,10 @@ impl FileOps for LayerFile {
 
     fn label(&self) -> String {
         String::from("file")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 

@@ -1,6 +1,5 @@
 //! The kinds of nodes that the made-up file systems consist of.
 
-use crate::fs::inode::without_size;
 use crate::fs::{DirEntry, File, FileOps, Inode, NodeKind, OpenFlags, Path, SetAttr};
 use crate::io::{Dst, Src};
 use crate::sync::Mutex;
@@ -10,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use cormus_hypercall::file::{FileAttr, FsStat};
 
 /// Magic numbers of statfs(2).
@@ -136,7 +136,21 @@ impl Inode for Text {
     }
 
     fn fs_stat(&self) -> SysResult<(u64, FsStat)> {
-        Ok(without_size(self.head.magic))
+        Ok((
+            self.head.magic,
+            FsStat {
+                block_size: 4096,
+                ..FsStat::default()
+            },
+        ))
+    }
+
+    fn names_version(&self) -> Option<u64> {
+        None
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 
@@ -185,6 +199,10 @@ impl FileOps for TextFile {
 
     fn label(&self) -> String {
         String::from("proc")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 
@@ -249,7 +267,21 @@ impl Inode for Link {
     }
 
     fn fs_stat(&self) -> SysResult<(u64, FsStat)> {
-        Ok(without_size(self.head.magic))
+        Ok((
+            self.head.magic,
+            FsStat {
+                block_size: 4096,
+                ..FsStat::default()
+            },
+        ))
+    }
+
+    fn names_version(&self) -> Option<u64> {
+        None
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 
@@ -336,11 +368,21 @@ impl Inode for Directory {
     }
 
     fn fs_stat(&self) -> SysResult<(u64, FsStat)> {
-        Ok(without_size(self.head.magic))
+        Ok((
+            self.head.magic,
+            FsStat {
+                block_size: 4096,
+                ..FsStat::default()
+            },
+        ))
     }
 
     fn names_version(&self) -> Option<u64> {
         None
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 
@@ -388,6 +430,16 @@ impl Inode for Device {
     }
 
     fn fs_stat(&self) -> SysResult<(u64, FsStat)> {
-        Ok(without_size(self.head.magic))
+        Ok((
+            self.head.magic,
+            FsStat {
+                block_size: 4096,
+                ..FsStat::default()
+            },
+        ))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }

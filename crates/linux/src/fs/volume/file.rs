@@ -10,6 +10,7 @@ use crate::{Errno, SysResult, host};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use cormus_hypercall::file::open;
 use cormus_hypercall::map::{MapRequest, kind};
 use cormus_linux_abi::PAGE_SIZE;
@@ -157,6 +158,10 @@ impl FileOps for VolumeFile {
 
     fn label(&self) -> String {
         String::from("file")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{Errno, SysResult, host};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::any::Any;
 use cormus_hypercall::file::{FileAttr, FsStat, NameRequest, name_op, open};
 
 /// Directory records are fetched in portions of this size.
@@ -133,8 +134,7 @@ impl VolumeNode {
         self.me.upgrade().ok_or(Errno::ESTALE)
     }
 
-    /// The number of its volume.
-    pub fn number(&self) -> u32 {
+    pub(super) fn number(&self) -> u32 {
         self.volume.number
     }
 
@@ -504,6 +504,10 @@ impl Inode for VolumeNode {
             }
             _ => false,
         }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 

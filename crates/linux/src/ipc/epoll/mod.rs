@@ -25,6 +25,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::any::Any;
 use core::sync::atomic::{AtomicU32, Ordering};
 use item::{Interest, Item};
 
@@ -292,6 +293,10 @@ impl FileOps for Epoll {
 
     fn label(&self) -> String {
         "anon_inode:[eventpoll]".into()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 

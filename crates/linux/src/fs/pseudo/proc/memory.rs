@@ -1,7 +1,6 @@
 //! The memory of a process as files: `mem`, `smaps_rollup`, and the sizes that `status` tells.
 
 use super::super::node::{Head, PROC_MAGIC};
-use crate::fs::inode::without_size;
 use crate::fs::{File, FileOps, Inode, NodeKind, OpenFlags};
 use crate::io::{Dst, Src};
 use crate::mm::VmaInfo;
@@ -11,7 +10,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::any::Any;
 use cormus_hypercall::file::{FileAttr, FsStat};
+use cormus_linux_abi::PAGE_SIZE;
 
 /// Bytes copied at a time.
 const PORTION: usize = 64 << 10;
@@ -48,7 +49,19 @@ impl Inode for Memory {
     }
 
     fn fs_stat(&self) -> SysResult<(u64, FsStat)> {
-        Ok(without_size(PROC_MAGIC))
+        let stat = FsStat {
+            block_size: PAGE_SIZE,
+            ..FsStat::default()
+        };
+        Ok((PROC_MAGIC, stat))
+    }
+
+    fn names_version(&self) -> Option<u64> {
+        None
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 
@@ -128,6 +141,10 @@ impl FileOps for MemoryFile {
 
     fn label(&self) -> String {
         String::from("mem")
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 
