@@ -9,6 +9,7 @@ use crate::failure::{Ended, Failure};
 use crate::launch;
 use crate::spec::{Flash, MachineSpec};
 use crate::values::{Protocol, Publish};
+use crate::volumes;
 use anyhow::{Context, Result, bail};
 use cormus_machine::{End, Image, Machine, Pool, PoolLimits};
 use ready::Event;
@@ -38,6 +39,8 @@ pub(crate) fn serve(
         Ok(image) => image,
         Err(end) => return Err(ready::ended_early(&flash.ready_when, port, &end).into()),
     };
+    image.check_files().map_err(launch::cannot_continue)?;
+    volumes::tell_withheld(&image, spec.report.verbosity);
     ready()?;
     let limits = PoolLimits {
         ready: flash.ready,

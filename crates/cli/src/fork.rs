@@ -11,6 +11,7 @@ use crate::launch::{continue_image, published};
 use crate::registry::{Instance, Logs, Origin, Phase, Registry, State};
 use crate::spec::Verbosity;
 use crate::values::{Name, Publish};
+use crate::volumes;
 use anyhow::{Context, Result, bail, ensure};
 use cormus_machine::{Image, TraceTarget};
 use std::ffi::OsString;
@@ -64,6 +65,11 @@ fn children(
         eprintln!("cormus: {} stood still for {ms:.1} ms", args.name.as_str());
     }
     check_ports(&args.publish, &image, parent.name.as_str())?;
+    if args.count > 1 {
+        volumes::check_several(&args.volume)?;
+    }
+    volumes::give(&mut image, &args.volume)?;
+    volumes::tell_withheld(&image, verbosity);
     for variable in &args.env {
         if let Some((name, value)) = variable.resolve(|name| std::env::var(name).ok()) {
             image

@@ -8,7 +8,6 @@ use anyhow::{Context, Result};
 use cormus_machine::{Connection, HostFile, Outbound, PublishedPort, RootConfig, Transport, World};
 use serde_json::{Value, json};
 use std::io::Write;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::UNIX_EPOCH;
 
@@ -21,6 +20,9 @@ struct Rules {
     outbound: &'static str,
     found: &'static str,
     lost: &'static str,
+    volume_shared: &'static str,
+    volume_own: &'static str,
+    volume_read: &'static str,
 }
 
 const OF_MACHINE: Rules = Rules {
@@ -31,6 +33,9 @@ const OF_MACHINE: Rules = Rules {
     outbound: "the same in a fork",
     found: "opened again in a fork by its name beneath its root, if it is the same file",
     lost: "no fork can be made while it is in use",
+    volume_shared: "machines made from this one write to the same files",
+    volume_own: "this machine's alone: machines made from it can only read it",
+    volume_read: "this machine can only read it, and so can machines made from it",
 };
 
 const OF_TEMPLATE: Rules = Rules {
@@ -39,6 +44,8 @@ const OF_TEMPLATE: Rules = Rules {
     outbound: "the same in a clone",
     found: "opened again in a clone by its name beneath its root",
     lost: "no clone can be made until it is there again",
+    volume_shared: "clones write to the same files",
+    volume_read: "clones can only read it",
     ..OF_MACHINE
 };
 
@@ -100,7 +107,7 @@ fn edges(world: &World, rules: &Rules) -> Value {
             "rule": rules.outbound,
         }))),
         "files": list(&mut world.files.iter().map(|file| host_file(file, rules))),
-        "volumes": list(&mut world.roots.iter().map(volume)),
+        "volumes": list(&mut world.roots.iter().map(|root| volume(root, rules))),
     })
 }
 
@@ -159,24 +166,24 @@ fn host_file(file: &HostFile, rules: &Rules) -> Value {
     })
 }
 
-fn volume(root: &RootConfig) -> Value {
+fn volume(root: &RootConfig, rules: &Rules) -> Value {
+    let tree = root.mount_point == b"/" && !root.writable;
+    let (sharing, rule) = match (root.writable, root.shared) {
+        (true, true) => ("shared", rules.volume_shared),
+        (true, false) => ("private", rules.volume_own),
+        (false, _) if tree => (
+            "read-only",
+            "the same in other machines, each with its own copy of what was written above it",
+        ),
+        (false, _) => ("read-only", rules.volume_read),
+    };
     json!({
         "host": root.host.display().to_string(),
         "mount_point": text(&root.mount_point),
         "writable": root.writable,
-        "rule": volume_rule(Path::new(&text(&root.mount_point)), root.writable),
+        "sharing": sharing,
+        "rule": rule,
     })
-}
-
-/// Shared whatever it is: what a machine may not write is the same for all.
-fn volume_rule(mount_point: &Path, writable: bool) -> &'static str {
-    match (mount_point == Path::new("/"), writable) {
-        (true, false) => {
-            "the same in other machines, each with its own copy of what was written above it"
-        }
-        (_, false) => "shared, nobody writes to it",
-        (_, true) => "shared: other machines write to the same files",
-    }
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -201,6 +208,30 @@ mod tests {
         check(None, &OF_MACHINE, OF_MACHINE.found);
         check(Some("gone"), &OF_MACHINE, OF_MACHINE.lost);
         check(Some("gone"), &OF_TEMPLATE, OF_TEMPLATE.lost);
+    }
+
+    #[test]
+    fn rules_of_volumes() {
+        let check =
+            |mount_point: &str, [writable, shared]: [bool; 2], sharing: &str, rule: &str| {
+                let root = RootConfig {
+                    host: "/srv".into(),
+                    mount_point: mount_point.into(),
+                    writable,
+                    shared,
+                };
+                let shown = volume(&root, &OF_MACHINE);
+                assert_eq!(
+                    (&shown["sharing"], &shown["rule"]),
+                    (&json!(sharing), &json!(rule))
+                );
+            };
+        check("/data", [true, true], "shared", OF_MACHINE.volume_shared);
+        check("/data", [true, false], "private", OF_MACHINE.volume_own);
+        check("/data", [false, true], "read-only", OF_MACHINE.volume_read);
+        let tree =
+            "the same in other machines, each with its own copy of what was written above it";
+        check("/", [false, false], "read-only", tree);
     }
 
     #[test]

@@ -62,12 +62,15 @@ pub(crate) fn continue_image(
 }
 
 /// Why a machine could not be made from an image, with what to do.
-fn cannot_continue(error: StartError) -> anyhow::Error {
+pub(crate) fn cannot_continue(error: StartError) -> anyhow::Error {
     let advice = match &error {
         StartError::Publish { .. } => "choose another port with -p",
         StartError::Image { .. } => "use the cormus that the machine was started with",
         StartError::File { .. } => {
             "the machine's files must be where they were when its image was taken"
+        }
+        StartError::WritableMapping { .. } => {
+            "start machines with -v SRC:DST:shared if others may write there at the same time, or give -v here"
         }
         _ => return anyhow::Error::new(error).context("cannot make the machine"),
     };
@@ -108,6 +111,7 @@ pub(crate) fn config(spec: &MachineSpec) -> Result<Config> {
         host: spec.root.clone(),
         mount_point: b"/".to_vec(),
         writable: false,
+        shared: false,
     }];
     roots.extend(spec.volumes.iter().map(root));
     Ok(Config {
@@ -142,11 +146,12 @@ fn environment(spec: &MachineSpec) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn root(volume: &Volume) -> RootConfig {
+pub(crate) fn root(volume: &Volume) -> RootConfig {
     RootConfig {
         host: volume.host.clone(),
         mount_point: volume.guest.as_os_str().as_bytes().to_vec(),
         writable: !volume.read_only,
+        shared: volume.shared,
     }
 }
 

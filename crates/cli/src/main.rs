@@ -25,6 +25,7 @@ mod spec;
 mod syscalls;
 mod terminal;
 mod values;
+mod volumes;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
@@ -54,8 +55,8 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Snapshot(args) => snapshot::take(&args, verbosity),
         Command::Snapshots(args) => snapshot::list(&args),
         Command::History(args) => snapshot::history(&args),
-        Command::Restore(args) => snapshot::restore(&args),
-        Command::Rollback(args) => snapshot::rollback(&args),
+        Command::Restore(args) => snapshot::restore(&args, verbosity),
+        Command::Rollback(args) => snapshot::rollback(&args, verbosity),
         Command::Export(args) => snapshot::export(&args),
         Command::Import(args) => snapshot::import(&args),
         Command::Pause(args) => pause::pause(&args),

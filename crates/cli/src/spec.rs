@@ -201,7 +201,7 @@ fn environment(
 }
 
 /// Volumes with whole host paths; a source that does not exist is a mistake, never created.
-fn volumes(volumes: Vec<Volume>) -> Result<Vec<Volume>> {
+pub(crate) fn volumes(volumes: Vec<Volume>) -> Result<Vec<Volume>> {
     let whole = |volume: Volume| {
         let host = volume
             .host

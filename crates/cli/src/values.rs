@@ -181,24 +181,34 @@ fn parse_env_file(text: &str) -> Result<Vec<Variable>> {
         .collect()
 }
 
-/// A host directory or file that the machine sees: `SRC:DST` or `SRC:DST:ro`.
+/// A host directory or file that the machine sees: `SRC:DST`, or `SRC:DST:OPTIONS` with a list of `ro` (or `rw`) and `shared`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Volume {
     pub(crate) host: PathBuf,
     pub(crate) guest: PathBuf,
     pub(crate) read_only: bool,
+    /// Whether machines that are made from this one may write to it too.
+    pub(crate) shared: bool,
 }
+
+const VOLUME_FORM: &str = "write SRC:DST, SRC:DST:ro or SRC:DST:shared";
 
 impl FromStr for Volume {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
         let fields: Vec<&str> = text.split(':').collect();
-        let (host, guest, read_only) = match fields.as_slice() {
-            [host, guest] | [host, guest, "rw"] => (*host, *guest, false),
-            [host, guest, "ro"] => (*host, *guest, true),
-            _ => bail!("write SRC:DST or SRC:DST:ro"),
+        let (host, guest, options) = match fields.as_slice() {
+            [host, guest] => (*host, *guest, Vec::new()),
+            [host, guest, options] => (*host, *guest, options.split(',').collect()),
+            _ => bail!(VOLUME_FORM),
         };
+        let has = |option| options.contains(&option);
+        let known = ["ro", "rw", "shared"];
+        ensure!(
+            options.iter().all(|option| known.contains(option)) && !(has("ro") && has("rw")),
+            VOLUME_FORM
+        );
         ensure!(
             host.starts_with(['/', '.']),
             "begin the host's path with / or ./"
@@ -216,7 +226,8 @@ impl FromStr for Volume {
         Ok(Self {
             host: host.into(),
             guest: guest.into(),
-            read_only,
+            read_only: has("ro"),
+            shared: has("shared"),
         })
     }
 }

@@ -101,4 +101,6 @@ pub enum Request {
     Hostname(String),
     /// `NAME=VALUE`, for whoever reads `/proc/cormus/env`, in place of what had this name; at most [`VARIABLE_LEN_MAX`] bytes.
     Variable(String),
+    /// The machine may not change this root any more, by its number: its mounts are read-only from now on.
+    ReadOnly(u32),
 }

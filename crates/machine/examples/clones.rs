@@ -47,6 +47,7 @@ fn warm_up(port: u16, program: &[OsString]) -> Result<Image, Box<dyn Error>> {
         host: PathBuf::from("/"),
         mount_point: b"/".to_vec(),
         writable: false,
+        shared: false,
     }];
     config.published = vec![Publish {
         host: ([127, 0, 0, 1], 0).into(),

@@ -49,6 +49,9 @@ pub struct RootConfig {
     pub mount_point: Vec<u8>,
     /// Whether the machine may change it.
     pub writable: bool,
+    /// Whether machines that are made from an image of this one may change it as well, all at the same time. If not, they can only
+    /// read it.
+    pub shared: bool,
 }
 
 /// A port of the machine that the host's side may reach.
@@ -175,6 +178,7 @@ impl Config {
                 host: PathBuf::from("/"),
                 mount_point: b"/".to_vec(),
                 writable: false,
+                shared: false,
             }],
             published: Vec::new(),
             stop_at_accept: None,

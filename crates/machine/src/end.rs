@@ -99,6 +99,16 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// A program has a file mapped to write to it, which the machine may not change.
+    #[error(
+        "a program has {path} mapped to write to it, and only the machine that it is from may change the volume at {mount_point}"
+    )]
+    WritableMapping {
+        /// Its path on the host.
+        path: PathBuf,
+        /// Where the volume appears in the machine.
+        mount_point: String,
+    },
     /// Something else of the host's failed.
     #[error("cannot {action}")]
     Host {

@@ -48,6 +48,7 @@ fn image(shared: &Path) -> Image {
         host: shared.to_owned(),
         mount_point: b"/shared".to_vec(),
         writable: true,
+        shared: true,
     });
     let mut machine = Machine::new(&config).expect("KVM is needed by this test");
     let remote = machine.remote();

@@ -422,6 +422,7 @@ fn with_volume(name: &str) -> (Guest, Scratch) {
         host: path.clone(),
         mount_point: b"/".to_vec(),
         writable: true,
+        shared: false,
     }];
     (Guest::new(&config), Scratch(path))
 }

@@ -51,6 +51,7 @@ fn config(program: &[&str], shared: &Path) -> Config {
         host: shared.to_owned(),
         mount_point: b"/shared".to_vec(),
         writable: true,
+        shared: true,
     });
     config
 }

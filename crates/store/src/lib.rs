@@ -73,7 +73,7 @@ pub use limits::{
 pub use manifest::check_manifest;
 pub use metadata::{Description, Metadata};
 pub use name::SnapshotName;
-pub use snapshot::{Absent, Part, Run, Snapshot};
+pub use snapshot::{Absent, Run, Snapshot};
 pub use store::Store;
 pub use transfer::check_export;
 pub use writer::{Committed, MemoryRun, NewSnapshot, Pages, SnapshotWriter};

@@ -15,8 +15,8 @@ use crate::parallel::spread;
 use crate::{SnapshotId, SnapshotName};
 use std::sync::Arc;
 
-/// Blocks that a thread reads before it asks for more.
-const JOB_BLOCKS: usize = 16;
+/// Bytes that a thread reads before it hands them on: they are in its processor's cache then.
+const VISIT_BYTES: u64 = 4 * BLOCK_BYTES as u64;
 
 /// A snapshot, open and valid. A cheap handle: clones read the same snapshot, from any thread.
 ///
@@ -43,19 +43,6 @@ pub enum Absent {
     Zero,
     /// They are not touched: the buffer is fresh memory, zero already, and shall stay unpopulated.
     Leave,
-}
-
-/// Memory to be read, and where to.
-#[derive(Debug)]
-pub struct Part<'a> {
-    /// The space.
-    pub space: u32,
-    /// Address of a page in it.
-    pub address: u64,
-    /// Whole pages.
-    pub buffer: &'a mut [u8],
-    /// What becomes of zero pages.
-    pub absent: Absent,
 }
 
 impl Snapshot {
@@ -145,25 +132,38 @@ impl Snapshot {
         buffer: &mut [u8],
         absent: Absent,
     ) -> Result<(), ReadError> {
-        let part = Part {
-            space,
-            address,
-            buffer,
-            absent,
-        };
-        self.read_parts(vec![part], 1)
+        let last = (buffer.len() as u64).saturating_sub(1);
+        let aligned = buffer.len().is_multiple_of(PAGE_BYTES)
+            && address.is_multiple_of(PAGE_BYTES as u64)
+            && address.checked_add(last).is_some();
+        if !aligned {
+            return Err(ReadError::Unaligned {
+                address,
+                bytes: buffer.len(),
+            });
+        }
+        self.chunks()
+            .with_scratch(|scratch| self.read_range(scratch, (space, address), buffer, absent))
     }
 
-    /// Reads many ranges with several threads.
-    pub fn read_parts(&self, parts: Vec<Part<'_>>, threads: usize) -> Result<(), ReadError> {
-        let mut jobs = Vec::new();
-        for part in parts {
-            cut(part, &mut jobs)?;
-        }
-        spread(jobs, threads, |next| {
+    /// Reads runs of pages with several threads and hands them to `take` piece by piece, in no order, each with its space and address.
+    /// Those are in ascending order. Nothing is handed on that does not have its digest.
+    pub fn visit<Failure: From<ReadError> + Send>(
+        &self,
+        runs: impl IntoIterator<Item = (u32, Run)>,
+        threads: usize,
+        take: impl Fn(u32, u64, &[u8]) -> Result<(), Failure> + Sync,
+    ) -> Result<(), Failure> {
+        spread(runs::jobs(runs, VISIT_BYTES), threads, |next| {
+            let mut buffer = Vec::new();
             self.chunks().with_scratch(|scratch| {
                 while let Some(job) = next() {
-                    self.read_part(scratch, job)?;
+                    for (space, run) in job {
+                        buffer.resize(VISIT_BYTES as usize, 0);
+                        let bytes = &mut buffer[..run.bytes() as usize];
+                        self.read_range(scratch, (space, run.address), bytes, Absent::Zero)?;
+                        take(space, run.address, bytes)?;
+                    }
                 }
                 Ok(())
             })
@@ -186,8 +186,13 @@ impl Snapshot {
     }
 
     /// Reads a range block by block.
-    fn read_part(&self, scratch: &mut Scratch, part: Part<'_>) -> Result<(), ReadError> {
-        let (mut address, mut rest) = (part.address, part.buffer);
+    fn read_range(
+        &self,
+        scratch: &mut Scratch,
+        (space, mut address): (u32, u64),
+        mut rest: &mut [u8],
+        absent: Absent,
+    ) -> Result<(), ReadError> {
         while !rest.is_empty() {
             let first = page_in_block(address);
             let bytes = rest.len().min(BLOCK_BYTES - first * PAGE_BYTES);
@@ -197,8 +202,8 @@ impl Snapshot {
                 first,
                 mask: mask_between(first, first + bytes / PAGE_BYTES),
             };
-            let pieces = self.manifest().logical.block(part.space, block_of(address));
-            self.read_block(scratch, pieces, wanted, part.absent)?;
+            let pieces = self.manifest().logical.block(space, block_of(address));
+            self.read_block(scratch, pieces, wanted, absent)?;
             rest = after;
             // Wraps at the end of the address space only, where nothing is left.
             address = address.wrapping_add(bytes as u64);
@@ -288,38 +293,4 @@ impl Pages<'_> {
         let start = (page - self.first) * PAGE_BYTES;
         &mut self.buffer[start..start + bytes]
     }
-}
-
-/// Cuts a range into jobs that begin at blocks, so that no two threads expand the same chunk.
-fn cut<'a>(part: Part<'a>, jobs: &mut Vec<Part<'a>>) -> Result<(), ReadError> {
-    let Part {
-        space,
-        mut address,
-        buffer: mut rest,
-        absent,
-    } = part;
-    let last = (rest.len() as u64).saturating_sub(1);
-    let aligned = rest.len().is_multiple_of(PAGE_BYTES)
-        && address.is_multiple_of(PAGE_BYTES as u64)
-        && address.checked_add(last).is_some();
-    if !aligned {
-        return Err(ReadError::Unaligned {
-            address,
-            bytes: rest.len(),
-        });
-    }
-    while !rest.is_empty() {
-        let into_block = (address % BLOCK_BYTES as u64) as usize;
-        let bytes = rest.len().min(JOB_BLOCKS * BLOCK_BYTES - into_block);
-        let (buffer, after) = rest.split_at_mut(bytes);
-        jobs.push(Part {
-            space,
-            address,
-            buffer,
-            absent,
-        });
-        rest = after;
-        address = address.wrapping_add(bytes as u64);
-    }
-    Ok(())
 }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Memory, Random, TempDir, files, name, page, read_memory};
 use cormus_store::{
-    Absent, Compression, MemoryRun, NewSnapshot, PAGE_BYTES, Pages, Part, Store, Watch, WriteError,
+    Absent, Compression, MemoryRun, NewSnapshot, PAGE_BYTES, Pages, Store, Watch, WriteError,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -150,13 +150,10 @@ fn check(store: &Store, text: &str, expected: &Expected, random: &mut Random) {
     let space = random.below(3) as u32;
     let first = random.below(70);
     let mut buffer = vec![0; 40 * PAGE_BYTES];
-    let part = Part {
-        space,
-        address: first * PAGE_BYTES as u64,
-        buffer: &mut buffer,
-        absent: Absent::Leave,
-    };
-    snapshot.read_parts(vec![part], 2).unwrap();
+    let address = first * PAGE_BYTES as u64;
+    snapshot
+        .read(space, address, &mut buffer, Absent::Leave)
+        .unwrap();
     for (content, number) in buffer.chunks(PAGE_BYTES).zip(first..) {
         let expect = stored.get(&(space, number)).unwrap_or(&zero);
         assert!(content == expect, "{text}: page {number} of space {space}");

@@ -5,10 +5,11 @@ mod common;
 use common::{Memory, TempDir, disk_bytes, name, page, read_memory, take, write_memory};
 use cormus_store::{
     Absent, BLOCK_BYTES, BLOCK_PAGES, Compression, Description, MemoryRun, NewSnapshot, OpenError,
-    PAGE_BYTES, Pages, Part, ReadError, STATE_BYTES_MAX, Snapshot, SnapshotName, SnapshotWriter,
-    Store, TransferError, WriteError, history,
+    PAGE_BYTES, Pages, ReadError, STATE_BYTES_MAX, Snapshot, SnapshotName, SnapshotWriter, Store,
+    TransferError, WriteError, history,
 };
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Mutex;
 
 const BLOCK: u64 = BLOCK_PAGES as u64;
 
@@ -132,28 +133,28 @@ fn any_range_of_whole_pages_can_be_read() {
 }
 
 #[test]
-fn parts_are_read_by_several_threads() {
+fn all_pages_are_visited_once() {
     let directory = TempDir::new();
     let store = directory.store();
     let mut memory = pages(0, 1000, 3);
-    memory.extend((0..300).map(|number| ((4, 50 + number), page(number))));
+    memory.extend((0..300).map(|number| ((4, 50 + 3 * number), page(number))));
     take(&store, "a", &[], &memory);
     let snapshot = store.find("a").unwrap();
-    let mut first = vec![9; 1000 * PAGE_BYTES];
-    let mut second = vec![9; 300 * PAGE_BYTES];
-    let part = |space, address, buffer| Part {
-        space,
-        address,
-        buffer,
-        absent: Absent::Zero,
-    };
-    let parts = vec![
-        part(0, 0, &mut first),
-        part(4, 50 * PAGE_BYTES as u64, &mut second),
-    ];
-    snapshot.read_parts(parts, 3).unwrap();
-    let all = first.chunks(PAGE_BYTES).chain(second.chunks(PAGE_BYTES));
-    assert!(all.eq(memory.values().map(|page| &page[..])));
+    for threads in [1, 3] {
+        let seen = Mutex::new(Memory::new());
+        let runs =
+            (snapshot.spaces()).flat_map(|space| snapshot.runs(space).map(move |run| (space, run)));
+        let visited = snapshot.visit(runs, threads, |space, address, bytes| {
+            let mut seen = seen.lock().unwrap();
+            let first = address / PAGE_BYTES as u64;
+            for (content, page) in bytes.chunks(PAGE_BYTES).zip(first..) {
+                assert_eq!(seen.insert((space, page), content.to_vec()), None);
+            }
+            Ok::<(), ReadError>(())
+        });
+        visited.unwrap();
+        assert!(seen.into_inner().unwrap() == memory);
+    }
 }
 
 #[test]

@@ -67,6 +67,11 @@ pub(crate) struct ChildrenArgs {
     #[arg(short, long = "env", value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<Variable>,
 
+    /// Use this directory or file for what NAME has at DST, and let the new machine write there as is said here; otherwise it can
+    /// only read volumes that are not shared
+    #[arg(short, long, value_name = "SRC:DST[:ro|:shared]")]
+    pub(crate) volume: Vec<Volume>,
+
     /// Offer a port that NAME was started to publish; counts up for each further machine
     #[arg(short, long, value_name = "[ADDR:]HOST:GUEST[/udp]")]
     pub(crate) publish: Vec<Publish>,
@@ -142,8 +147,8 @@ pub(crate) struct GrantArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
 
-    /// Use this directory or file for what the machine has at DST
-    #[arg(short, long, value_name = "SRC:DST[:ro]")]
+    /// Use this directory or file for what the machine has at DST, and let it write there as is said here
+    #[arg(short, long, value_name = "SRC:DST[:ro|:shared]")]
     pub(crate) volume: Vec<Volume>,
 
     /// Offer only these ports, which the machine must have been started to publish

@@ -116,8 +116,9 @@ pub(crate) struct LimitArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Sharing")]
 pub(crate) struct SharingArgs {
-    /// Let the machine use a directory or file of the host
-    #[arg(short, long, value_name = "SRC:DST[:ro]")]
+    /// Let the machine use a directory or file of the host; with `shared`, machines made from it may write to it as well, which
+    /// can otherwise only read it
+    #[arg(short, long, value_name = "SRC:DST[:ro|:shared]")]
     pub(crate) volume: Vec<Volume>,
 
     /// Offer a port of the machine on the host; on 127.0.0.1 unless an address is given

@@ -1,6 +1,7 @@
 //! Answering: the monitor's thread, and the process that a template is.
 
 use super::{Answer, PATIENCE, PEEK_LEN_MAX, Refusal, Request, SOCKET, file_of, receive, send};
+use crate::launch::cannot_continue;
 use crate::registry::{Home, Phase};
 use crate::values::Name;
 use anyhow::{Context, Result, anyhow};
@@ -193,6 +194,11 @@ impl Machine {
             None => paused_here.insert(self.remote.pause().map_err(refusal)?),
         };
         let image = paused.capture().map_err(refusal)?;
+        // What no clone could be made from is no template.
+        image
+            .check_files()
+            .map_err(cannot_continue)
+            .map_err(failed)?;
         let home = &self.control.home;
         // Before, since the template that could not do it would be lost.
         home.set_phase(Phase::Template).map_err(failed)?;

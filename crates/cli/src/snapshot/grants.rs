@@ -7,6 +7,7 @@ use crate::args::GrantArgs;
 use crate::fork::check_ports;
 use crate::launch::{outbound, published};
 use crate::values::Volume;
+use crate::volumes;
 use anyhow::{Context, Result, ensure};
 use cormus_machine::{Config, Image, RootConfig};
 use std::os::unix::ffi::OsStrExt;
@@ -26,11 +27,16 @@ pub(super) enum Source {
 pub(super) fn apply(image: &mut Image, args: &GrantArgs, source: Source) -> Result<()> {
     check_ports(&args.publish, image, "the snapshot's machine")?;
     let outbound = outbound(&args.allow_out)?;
+    volumes::give(image, &args.volume)?;
     let config = image.config_mut();
-    let mut roots = config.roots.iter_mut();
-    let tree = roots.next().context("the snapshot names no file tree")?;
+    let (tree, volumes) = config
+        .roots
+        .split_first_mut()
+        .context("the snapshot names no file tree")?;
     grant_tree(tree, args.root.as_deref(), source)?;
-    grant_volumes(roots, &args.volume, source)?;
+    if source == Source::Elsewhere {
+        check_volumes(volumes, &args.volume)?;
+    }
     grant_memory(config, args, source)?;
     if source == Source::Elsewhere || !args.publish.is_empty() {
         config.published = args.publish.iter().map(published).collect();
@@ -59,34 +65,14 @@ fn grant_tree(tree: &mut RootConfig, root: Option<&Path>, source: Source) -> Res
     Ok(())
 }
 
-fn grant_volumes<'a>(
-    roots: impl Iterator<Item = &'a mut RootConfig>,
-    volumes: &[Volume],
-    source: Source,
-) -> Result<()> {
-    let mut unused: Vec<&Volume> = volumes.iter().collect();
+/// Each volume of a machine from elsewhere must be given: what it names itself is somebody else's word.
+fn check_volumes(roots: &[RootConfig], volumes: &[Volume]) -> Result<()> {
     for root in roots {
-        let shown = String::from_utf8_lossy(&root.mount_point).into_owned();
-        let is_named = |volume: &&Volume| volume.guest.as_os_str().as_bytes() == root.mount_point;
-        match unused
-            .iter()
-            .position(is_named)
-            .map(|place| unused.remove(place))
-        {
-            Some(volume) => {
-                root.host.clone_from(&volume.host);
-                root.writable &= !volume.read_only;
-            }
-            None => ensure!(
-                source == Source::Own,
-                "the snapshot comes from elsewhere and its machine has a volume at {shown}; give what to use for it with -v SRC:{shown}"
-            ),
-        }
-    }
-    if let Some(volume) = unused.first() {
-        anyhow::bail!(
-            "the snapshot's machine has no volume at {}",
-            volume.guest.display()
+        let is_given = |volume: &Volume| volume.guest.as_os_str().as_bytes() == root.mount_point;
+        let shown = String::from_utf8_lossy(&root.mount_point);
+        ensure!(
+            volumes.iter().any(is_given),
+            "the snapshot comes from elsewhere and its machine has a volume at {shown}; give what to use for it with -v SRC:{shown}"
         );
     }
     Ok(())

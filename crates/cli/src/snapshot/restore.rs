@@ -7,8 +7,11 @@ use crate::args::{GrantArgs, RestoreArgs, RollbackArgs};
 use crate::failure::Failure;
 use crate::fork;
 use crate::kill;
+use crate::launch::cannot_continue;
 use crate::registry::{Logs, Origin, Phase, Registry, State};
+use crate::spec::Verbosity;
 use crate::values::Name;
+use crate::volumes;
 use anyhow::{Context, Result};
 use cormus_machine::Image;
 use cormus_store::{Snapshot, SnapshotId, Store};
@@ -16,21 +19,22 @@ use std::io::Write;
 use std::process::ExitCode;
 
 /// Makes a machine that continues a snapshot, and prints its name.
-pub(crate) fn restore(args: &RestoreArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> Result<ExitCode, Failure> {
     let store = store()?;
     let snapshot = store.find(&args.snapshot)?;
     let name = match &args.name {
         Some(name) => name.clone(),
         None => machine_of(&snapshot)?,
     };
-    let image = load(&store, &snapshot, &args.grants)?;
+    let image = load(&store, &snapshot, Who::Another, &args.grants)?;
+    volumes::tell_withheld(&image, verbosity);
     continue_as(image, &name, snapshot.id(), Logs::New)?;
     writeln!(std::io::stdout(), "{}", name.as_str())?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Ends a machine and lets a snapshot continue under its name.
-pub(crate) fn rollback(args: &RollbackArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn rollback(args: &RollbackArgs, verbosity: Verbosity) -> Result<ExitCode, Failure> {
     let store = store()?;
     let snapshot = store.find(&args.snapshot)?;
     let instance = Registry::open()?.find(&args.name)?;
@@ -42,14 +46,17 @@ pub(crate) fn rollback(args: &RollbackArgs) -> Result<ExitCode, Failure> {
         let name = args.name.as_str();
         return Err(anyhow::anyhow!("{name} is a template, which does not run").into());
     }
-    let image = load(&store, &snapshot, &args.grants)?;
+    let who = match machine_of(&snapshot) {
+        Ok(name) if name == args.name => Who::Itself,
+        _ => Who::Another,
+    };
+    let image = load(&store, &snapshot, who, &args.grants)?;
     // The new machine's monitor looks too, but by then the old machine has ended.
-    image.check_files().with_context(|| {
-        format!(
-            "the snapshot {} cannot be continued (its files must be as they were when it was taken)",
-            snapshot.name()
-        )
-    })?;
+    image
+        .check_files()
+        .map_err(cannot_continue)
+        .with_context(|| format!("the snapshot {} cannot be continued", snapshot.name()))?;
+    volumes::tell_withheld(&image, verbosity);
     kill::end(&instance)?;
     continue_as(image, &args.name, snapshot.id(), Logs::Kept)?;
     writeln!(std::io::stdout(), "{}", args.name.as_str())?;
@@ -67,14 +74,31 @@ pub(super) fn machine_of(snapshot: &Snapshot) -> Result<Name> {
     })
 }
 
+/// Which machine continues a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    /// The one that it was taken of, which is not there any more.
+    Itself,
+    /// Another one, as far as anybody can tell: the first may be going on.
+    Another,
+}
+
 /// Reads an image, and gives it what it may use here.
-pub(super) fn load(store: &Store, snapshot: &Snapshot, args: &GrantArgs) -> Result<Image> {
+pub(super) fn load(
+    store: &Store,
+    snapshot: &Snapshot,
+    who: Who,
+    args: &GrantArgs,
+) -> Result<Image> {
     let name = snapshot.name();
     let mut image =
         Image::load(snapshot).with_context(|| format!("cannot read the snapshot {name}"))?;
     let seal = label(snapshot.metadata(), SEAL).unwrap_or_default();
     let own = Seal::open(store.path())?.fits(seal, &image.parts().0);
     let source = if own { Source::Own } else { Source::Elsewhere };
+    if who == Who::Itself {
+        image.continue_itself();
+    }
     grants::apply(&mut image, args, source)?;
     Ok(image)
 }

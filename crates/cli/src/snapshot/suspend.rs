@@ -3,7 +3,7 @@
 //! A suspended machine is a snapshot whose name is the machine's with [`ENDING`]. The machine is ended when the snapshot is whole,
 //! and the snapshot removed when the machine goes on, so whenever this command is killed at least one of the two is there.
 
-use super::restore::{continue_as, load};
+use super::restore::{Who, continue_as, load};
 use super::{COMMAND, directory, label, save, store};
 use crate::args::{GrantArgs, NamesArgs};
 use crate::control::{Request, ask, ask_image};
@@ -75,7 +75,7 @@ pub(crate) fn resume(name: &Name) -> Result<Option<()>> {
     let Some((store, snapshot)) = find(name)? else {
         return Ok(None);
     };
-    let image = load(&store, &snapshot, &GrantArgs::default())?;
+    let image = load(&store, &snapshot, Who::Itself, &GrantArgs::default())?;
     // The line goes on from before: the snapshot is removed now.
     let line = snapshot.metadata().parent().unwrap_or(snapshot.id());
     continue_as(image, name, line, Logs::New)?;

@@ -96,14 +96,20 @@ fn env_files() {
 
 #[test]
 fn volumes() {
-    let volume = |host: &str, guest: &str, read_only| Volume {
+    let volume = |host: &str, guest: &str, [read_only, shared]: [bool; 2]| Volume {
         host: host.into(),
         guest: guest.into(),
         read_only,
+        shared,
     };
-    check("/a:/b", Some(volume("/a", "/b", false)));
-    check("./a:/b:ro", Some(volume("./a", "/b", true)));
-    check("/a:/b:rw", Some(volume("/a", "/b", false)));
+    check("/a:/b", Some(volume("/a", "/b", [false, false])));
+    check("./a:/b:ro", Some(volume("./a", "/b", [true, false])));
+    check("/a:/b:rw", Some(volume("/a", "/b", [false, false])));
+    check("/a:/b:shared", Some(volume("/a", "/b", [false, true])));
+    check("/a:/b:rw,shared", Some(volume("/a", "/b", [false, true])));
+    check("/a:/b:shared,ro", Some(volume("/a", "/b", [true, true])));
+    check::<Volume>("/a:/b:ro,rw", None);
+    check::<Volume>("/a:/b:", None);
     check::<Volume>("/a", None);
     check::<Volume>("a:/b", None);
     check::<Volume>("/a:b", None);

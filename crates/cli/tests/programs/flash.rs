@@ -33,6 +33,13 @@ fn connect(port: u16) -> TcpStream {
     TcpStream::connect(("127.0.0.1", port)).unwrap()
 }
 
+/// All that a server says to a connection that says nothing.
+pub(crate) fn said(port: u16) -> String {
+    let mut answer = String::new();
+    connect(port).read_to_string(&mut answer).unwrap();
+    answer
+}
+
 /// Sends one line and gives the answer to it.
 fn ask(stream: &mut TcpStream, line: &str) -> std::io::Result<String> {
     stream.write_all(line.as_bytes())?;
@@ -338,9 +345,7 @@ fn a_line_says_that_a_program_is_ready() {
     // The lines are passed on.
     let _server = Server::start(&options, &["python3", "-c", LINES], "all of it is warm");
     for _ in 0..3 {
-        let mut answer = String::new();
-        connect(port).read_to_string(&mut answer).unwrap();
-        assert_eq!(answer, "499500\n");
+        assert_eq!(said(port), "499500\n");
     }
 }
 

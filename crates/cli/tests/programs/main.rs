@@ -22,6 +22,7 @@ mod postgres;
 mod python;
 mod redis;
 mod rewrite;
+mod sharing;
 mod shell;
 mod snapshots;
 mod sqlite;

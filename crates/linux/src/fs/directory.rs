@@ -10,7 +10,6 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::any::Any;
 
 /// One name of a listing.
 #[derive(Clone, Debug)]
@@ -109,10 +108,6 @@ impl FileOps for DirFile {
     fn label(&self) -> String {
         String::from("directory")
     }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
 }
 
 /// A place in the tree that was opened with O_PATH: nothing but a handle.
@@ -181,9 +176,5 @@ impl FileOps for PathFile {
 
     fn label(&self) -> String {
         String::from("path")
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

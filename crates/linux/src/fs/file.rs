@@ -223,9 +223,14 @@ pub trait FileOps: Any + Send + Sync {
 
     /// What /proc/self/fd shows for files without a path, such as `pipe:[7]`.
     fn label(&self) -> alloc::string::String;
+}
 
+impl dyn FileOps {
     /// The object itself, for calls that need its concrete type.
-    fn as_any(&self) -> &dyn Any;
+    #[must_use]
+    pub fn as_any(&self) -> &dyn Any {
+        self
+    }
 }
 
 /// An open file description: shared by the descriptors that dup, fork and SCM_RIGHTS make of it.

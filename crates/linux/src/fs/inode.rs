@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use cormus_hypercall::file::{FileAttr, FsStat};
+use cormus_linux_abi::PAGE_SIZE;
 
 /// Type of an inode; the values are those of `st_mode`.
 #[allow(missing_docs, reason = "the names are those of inode(7)")]
@@ -249,9 +250,24 @@ pub trait Inode: Any + Send + Sync {
     fn is_at(&self, _directory: &Arc<dyn Inode>, _name: &[u8]) -> bool {
         true
     }
+}
 
+impl dyn Inode {
     /// The object itself, for file systems that need their own type back.
-    fn as_any(&self) -> &dyn Any;
+    #[must_use]
+    pub fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// What statfs(2) tells of a file system without a size: its magic number, and a block's length.
+#[must_use]
+pub fn without_size(magic: u64) -> (u64, FsStat) {
+    let stat = FsStat {
+        block_size: PAGE_SIZE,
+        ..FsStat::default()
+    };
+    (magic, stat)
 }
 
 /// Whether `credentials` may access an object with these attributes; `wanted` has the bits of access(2): 4 read, 2 write, 1 execute.

@@ -3,6 +3,7 @@
 //! The monitor owns the host's descriptors. Reading and writing are hypercalls that never sleep; `EAGAIN` promises a piece of
 //! news ([`edge::NEWS_STDIN`], [`edge::NEWS_STDOUT`]), for which the thread waits like for any other event.
 
+use super::inode::without_size;
 use super::{Events, File, FileOps, Inode, NodeKind, OpenFlags};
 use crate::edges::{self, EdgeOwner};
 use crate::io::{Dst, Src};
@@ -13,7 +14,6 @@ use crate::{Errno, SysResult, host};
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 use cormus_hypercall::edge;
 use cormus_hypercall::file::{FileAttr, FsStat, stream};
@@ -239,10 +239,6 @@ impl FileOps for Stream {
     fn label(&self) -> String {
         alloc::format!("pipe:[{}]", self.number + 1)
     }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
 }
 
 /// What fstat(2) shows of a stream.
@@ -279,14 +275,6 @@ impl Inode for StreamNode {
     }
 
     fn fs_stat(&self) -> SysResult<(u64, FsStat)> {
-        let stat = FsStat {
-            block_size: 4096,
-            ..FsStat::default()
-        };
-        Ok((PIPE_MAGIC, stat))
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
+        Ok(without_size(PIPE_MAGIC))
     }
 }

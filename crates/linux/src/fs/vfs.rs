@@ -2,7 +2,7 @@
 
 use super::dentry::{Dentry, DentryCache};
 use super::layer::{Layer, LayerNode, told};
-use super::volume::Volume;
+use super::volume::{Volume, VolumeNode};
 use super::{Inode, NodeKind};
 use crate::net::MACHINE_ADDRESS;
 use crate::sync::{Mutex, SpinLock};
@@ -286,6 +286,21 @@ impl Vfs {
         };
         self.mount_at(&place, Dentry::root(root), b"ext4", b"/dev/volume", flags)
             .map(drop)
+    }
+
+    /// Makes all mounts of a volume read-only, which the monitor refuses to change from now on.
+    pub fn withdraw(&self, number: u32) {
+        for mount in self.mounts() {
+            let inode = mount.root.inode();
+            let node = inode
+                .as_ref()
+                .and_then(|inode| inode.as_any().downcast_ref());
+            if node.is_some_and(|node: &VolumeNode| node.number() == number) {
+                mount
+                    .flags
+                    .fetch_or(mount_flags::READ_ONLY, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Mounts an empty file system in memory at an absolute path, as [`Vfs::mount`].

@@ -10,7 +10,6 @@ use crate::task::Task;
 use crate::{Errno, SysResult};
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use cormus_linux_abi::raw::general as abi;
 
@@ -159,9 +158,5 @@ impl FileOps for EventFd {
 
     fn label(&self) -> String {
         "anon_inode:[eventfd]".into()
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

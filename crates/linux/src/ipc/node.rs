@@ -1,13 +1,12 @@
 //! Inodes of objects that lie in no directory: what fstat(2) shows of pipes, sockets and event descriptors.
 
+use crate::fs::inode::without_size;
 use crate::fs::{FileOps, Inode, NodeKind, OpenFlags, SetAttr};
 use crate::sync::SpinLock;
 use crate::task::Task;
 use crate::{Errno, SysResult, time};
 use alloc::sync::Arc;
-use core::any::Any;
 use cormus_hypercall::file::{FileAttr, FsStat};
-use cormus_linux_abi::PAGE_SIZE;
 
 /// `f_type` of statfs(2) for pipes.
 pub const PIPE_FS: u64 = 0x5049_5045;
@@ -113,18 +112,6 @@ impl Inode for AnonNode {
     }
 
     fn fs_stat(&self) -> SysResult<(u64, FsStat)> {
-        let stat = FsStat {
-            block_size: PAGE_SIZE,
-            ..FsStat::default()
-        };
-        Ok((self.file_system, stat))
-    }
-
-    fn names_version(&self) -> Option<u64> {
-        None
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
+        Ok(without_size(self.file_system))
     }
 }

@@ -11,7 +11,6 @@ use crate::task::{Process, Task};
 use crate::{Errno, SysResult, user};
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
-use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering};
 use cormus_linux_abi::raw::general as abi;
 
@@ -164,10 +163,6 @@ impl FileOps for SignalFd {
 
     fn label(&self) -> String {
         "anon_inode:[signalfd]".into()
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -15,7 +15,6 @@ use crate::time::{NS_PER_S, monotonic_ns};
 use crate::{Errno, SysResult, user};
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
-use core::any::Any;
 use cormus_linux_abi::raw::general as abi;
 
 /// The family's rows.
@@ -237,10 +236,6 @@ impl FileOps for TimerFd {
 
     fn label(&self) -> String {
         "anon_inode:[timerfd]".into()
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -65,6 +65,15 @@ impl InetAddress {
         self.bytes == [0; 16]
     }
 
+    /// Where what is sent to it arrives: to the wildcard, at loopback.
+    pub(super) fn reached(self) -> InetAddress {
+        if self.is_any() {
+            InetAddress::loopback(self.v6, self.port)
+        } else {
+            self
+        }
+    }
+
     /// Whether it names this machine: loopback, its own address or the wildcard.
     pub(super) fn is_local(&self) -> bool {
         self.is_any()

@@ -360,8 +360,4 @@ impl FileOps for Socket {
     fn label(&self) -> String {
         format!("socket:[{}]", self.id)
     }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
 }

@@ -1,4 +1,5 @@
-//! Requests from outside the machine: signals for the main program, the terminal's size, shortness of memory, another name, variables.
+//! Requests from outside the machine: signals for the main program, the terminal's size, shortness of memory, another name, variables, volumes that
+//! may not be changed any more.
 
 use super::info::SigInfo;
 use super::number::SIGNAL_MAX;
@@ -42,6 +43,7 @@ fn serve(kernel: &'static Kernel, request: &Request) {
     match *request {
         Request::Hostname(ref name) => *kernel.hostname.lock() = name.as_bytes().to_vec(),
         Request::Variable(ref variable) => given(kernel, variable),
+        Request::ReadOnly(root) => kernel.vfs.withdraw(root),
         Request::Signal(signal) if signal <= SIGNAL_MAX => {
             if let Some(main) = kernel.tasks.process(MAIN_PID) {
                 // From nobody inside the machine. A full queue means that the program has enough to do.

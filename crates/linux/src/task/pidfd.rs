@@ -12,7 +12,6 @@ use crate::task::limits::RLIMIT_NOFILE;
 use crate::{Errno, SysResult, signal};
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::any::Any;
 use cormus_linux_abi::raw::general as abi;
 
 /// The family's rows.
@@ -58,10 +57,6 @@ impl FileOps for PidFd {
 
     fn label(&self) -> String {
         String::from("anon_inode:[pidfd]")
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

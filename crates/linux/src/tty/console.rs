@@ -13,7 +13,6 @@ use crate::{Errno, SysResult, host};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::any::Any;
 use cormus_hypercall::edge::{NEWS_STDIN, NEWS_STDOUT};
 
 /// Device number of `/dev/console`.
@@ -158,9 +157,5 @@ impl FileOps for ConsoleFile {
 
     fn label(&self) -> String {
         String::from("/dev/console")
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

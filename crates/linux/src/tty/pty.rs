@@ -12,7 +12,6 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
-use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Most output that waits for a master's reader.
@@ -243,10 +242,6 @@ impl FileOps for Master {
     fn label(&self) -> String {
         String::from("/dev/ptmx")
     }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
 }
 
 /// The user side's open file, of `/dev/pts/N`.
@@ -312,9 +307,5 @@ impl FileOps for SlaveFile {
 
     fn label(&self) -> String {
         format!("/dev/pts/{}", self.pair.index)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

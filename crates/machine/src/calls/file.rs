@@ -34,7 +34,7 @@ pub(super) fn answer(
         Call::FileWrite => {
             let len = d.min(IO_LEN_MAX);
             let buffer = monitor.buffer(caller.window, c, len, false)?;
-            files.file(a)?.write(b, buffer, len)
+            files.file(a)?.writable()?.write(b, buffer, len)
         }
         Call::FileAttr => {
             region.write(b, &files.handle(a)?.attr()?)?;
@@ -59,8 +59,8 @@ pub(super) fn answer(
             Ok(records.len() as u64 | if complete { DIR_COMPLETE } else { 0 })
         }
         Call::FileSync => files.handle(a)?.sync(b != 0),
-        Call::FileResize => files.file(a)?.resize(b),
-        Call::FileAllocate => files.file(a)?.allocate(b, c, d),
+        Call::FileResize => files.file(a)?.writable()?.resize(b),
+        Call::FileAllocate => files.file(a)?.writable()?.allocate(b, c, d),
         Call::FileName => name(monitor, &region.read(a)?),
         Call::FileSeek => files.file(a)?.seek(b, c),
         Call::FsStat => {

@@ -18,6 +18,7 @@ pub(crate) struct Handle {
     fd: OwnedFd,
     device: u64,
     directory: bool,
+    writable: bool,
     /// Serializes readers of a directory, which share its position.
     reading: Mutex<()>,
 }
@@ -33,7 +34,8 @@ const F_SETSIG: i32 = 10;
 const HOST_RECORDS: usize = 32 << 10;
 
 impl Handle {
-    pub(super) fn new(fd: OwnedFd) -> SysResult<Handle> {
+    /// A handle of what was opened, `writable` if for writing.
+    pub(super) fn new(fd: OwnedFd, writable: bool) -> SysResult<Handle> {
         let stat = rustix::fs::fstat(&fd).map_err(errno)?;
         let directory = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => true,
@@ -44,6 +46,7 @@ impl Handle {
             fd,
             device: stat.st_dev,
             directory,
+            writable,
             reading: Mutex::new(()),
         })
     }
@@ -138,6 +141,17 @@ impl File {
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.0.fd.as_fd()
+    }
+
+    /// The file, if it may be written. The personality keeps programs from writing to what they have opened for reading only, so
+    /// what is left are files of a root that the machine may not change any more: Linux answers so where a file system has become
+    /// read-only below an open file.
+    pub(crate) fn writable(self) -> SysResult<File> {
+        if self.0.writable {
+            Ok(self)
+        } else {
+            Err(Errno::EROFS)
+        }
     }
 
     /// Bytes of the file now.

@@ -71,9 +71,13 @@ pub(crate) fn at_rest(roots: &[RootConfig], files: &FrozenFiles) -> Vec<HostFile
         Err(error) => Some(error.clone()),
         Ok(host) => place(host).err().map(|error| why_lost(error).to_string()),
     };
+    let may_change = |file: &FrozenFile| {
+        let root = roots.get(file.root as usize);
+        root.is_some_and(|root| root.writable)
+    };
     let look = |file: &FrozenFile, mapped, lost| HostFile {
         path: host_path(roots, file).into_vec(),
-        writable: file.writes(),
+        writable: may_change(file) && file.writes(),
         mapped,
         lost,
     };
@@ -102,7 +106,7 @@ pub(crate) fn open_at_rest(roots: &[RootConfig], mapped: &[FrozenMapped]) -> Vec
 }
 
 /// Where a file of a machine at rest is on the host.
-fn host_path(roots: &[RootConfig], file: &FrozenFile) -> OsString {
+pub(crate) fn host_path(roots: &[RootConfig], file: &FrozenFile) -> OsString {
     let root = usize::try_from(file.root).ok().and_then(|n| roots.get(n));
     let start = root.map_or(Path::new(""), |root| root.host.as_path());
     let path = match file.path.as_slice() {

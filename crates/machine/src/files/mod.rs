@@ -24,7 +24,7 @@ use cormus_hypercall::change::{FETCH_LEN_MAX, NO_SLOT, Watched};
 use cormus_hypercall::file::{DirRecord, FileAttr, FsStat, open};
 use cormus_linux_abi::{Errno, SysResult, as_bytes_mut};
 pub(crate) use handle::{File, Handle};
-pub(crate) use look::{at_rest, open_at_rest};
+pub(crate) use look::{at_rest, host_path, open_at_rest};
 pub(crate) use names::NameChange;
 pub(crate) use rest::why_lost;
 use root::{Root, attr_of, errno};
@@ -209,7 +209,7 @@ impl Files {
             )?,
             Err(error) => return Err(error),
         };
-        self.add(Handle::new(fd)?)
+        self.add(Handle::new(fd, flags & open::WRITE != 0)?)
     }
 
     fn open_found(&self, place: BorrowedFd<'_>, mode: u32, flags: u64) -> SysResult<OwnedFd> {
@@ -291,7 +291,7 @@ impl Files {
         let found = self.root(root)?.find(path)?;
         let flags = open::READ | open::DIRECTORY;
         let fd = self.open_found(found.fd.as_fd(), found.attr.mode, flags)?;
-        let directory = Handle::new(fd)?;
+        let directory = Handle::new(fd, false)?;
         let mut records = Vec::new();
         let mut cookie = 0;
         while records.len() < len {
@@ -387,7 +387,7 @@ pub(crate) fn file_of(bytes: &[u8]) -> File {
     use rustix::fs::MemfdFlags;
     let fd = rustix::fs::memfd_create(c"test", MemfdFlags::CLOEXEC).unwrap();
     rustix::io::pwrite(&fd, bytes, 0).unwrap();
-    File::new(Arc::new(Handle::new(fd).unwrap())).unwrap()
+    File::new(Arc::new(Handle::new(fd, true).unwrap())).unwrap()
 }
 
 #[cfg(test)]

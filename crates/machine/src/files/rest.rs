@@ -132,13 +132,9 @@ impl Files {
         }
     }
 
-    /// Finds a file, and that it is the same; what may be done with it is checked.
+    /// Finds a file, and that it is the same.
     pub(super) fn place_of(&self, file: &FrozenFile) -> SysResult<Found<'_>> {
-        let root = if file.writes() {
-            self.writable_root(u64::from(file.root))?
-        } else {
-            self.root(u64::from(file.root))?
-        };
+        let root = self.root(u64::from(file.root))?;
         let name = CString::new(file.path.clone()).map_err(|_| Errno::EINVAL)?;
         let found = root.find(&name)?;
         if found.attr.ino == file.inode {
@@ -166,12 +162,12 @@ impl Files {
         }
         for (index, file) in open.iter().enumerate() {
             let handle = match file {
-                Some(file) => Some(Arc::new(
-                    self.place_of(file)
-                        .and_then(|found| self.open_again(&found, file))
-                        .and_then(Handle::new)
-                        .map_err(lost(file))?,
-                )),
+                Some(file) => {
+                    let found = self.place_of(file).map_err(lost(file))?;
+                    Some(Arc::new(
+                        self.handle_again(&found, file).map_err(lost(file))?,
+                    ))
+                }
                 None => {
                     handles.free.push(index);
                     None
@@ -202,8 +198,21 @@ impl Files {
         image.mapped.iter().map(thaw).collect()
     }
 
+    fn handle_again(&self, found: &Found<'_>, file: &FrozenFile) -> SysResult<Handle> {
+        let writable = self.access_again(file) & open::WRITE != 0;
+        Handle::new(self.open_again(found, file)?, writable)
+    }
+
     fn open_again(&self, found: &Found<'_>, file: &FrozenFile) -> SysResult<OwnedFd> {
+        self.open_found(found.fd.as_fd(), found.attr.mode, self.access_again(file))
+    }
+
+    /// How a file is opened again: as it was, but only for reading where its root may not be changed any more.
+    fn access_again(&self, file: &FrozenFile) -> u64 {
         let flags = file.flags();
+        if self.writable_root(u64::from(file.root)).is_err() {
+            return open::READ;
+        }
         let access = match flags & OFlags::ACCMODE {
             OFlags::WRONLY => open::WRITE,
             OFlags::RDWR => open::READ | open::WRITE,
@@ -214,7 +223,7 @@ impl Files {
         } else {
             0
         };
-        self.open_found(found.fd.as_fd(), found.attr.mode, access | append)
+        access | append
     }
 }
 

@@ -18,6 +18,7 @@ impl Scratch {
             host: self.0.clone(),
             mount_point: b"/".to_vec(),
             writable,
+            shared: false,
         }])
         .unwrap()
     }
@@ -77,6 +78,7 @@ fn kernel_windows_and_devices_are_refused() {
         host: "/".into(),
         mount_point: b"/".to_vec(),
         writable: false,
+        shared: false,
     }])
     .unwrap();
     let check = |path: &str, expect: Errno| {
@@ -206,6 +208,7 @@ fn a_root_may_be_one_file() {
         host: path,
         mount_point: b"/f".to_vec(),
         writable: true,
+        shared: false,
     };
     let files = Files::new(&[root]).unwrap();
     let (is_file, attr) = files.root_attributes().unwrap()[0];

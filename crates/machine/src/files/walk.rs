@@ -158,7 +158,7 @@ impl<'a> Walk<'a> {
         let fd = self
             .files
             .open_found(found.fd.as_fd(), found.attr.mode, open::READ)?;
-        self.files.add(Handle::new(fd)?)
+        self.files.add(Handle::new(fd, false)?)
     }
 
     /// The beginning of an open file.

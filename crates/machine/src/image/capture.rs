@@ -1,6 +1,7 @@
 //! Taking an image of a machine that runs.
 
 use super::state::{FrozenVcpu, State};
+use super::volumes::withhold;
 use super::{CaptureError, Image};
 use crate::monitor::Monitor;
 use crate::park::{Parked, park};
@@ -56,8 +57,10 @@ impl Monitor {
             cpu_ns: self.vcpus.cpu_ns(index).unwrap_or(0),
             processor: standing.processor,
         });
+        let mut config = self.config.clone();
         let state = State {
-            config: self.config.clone(),
+            changeable: withhold(&mut config),
+            config,
             blob: self.blob.build(),
             vcpus: vcpus.collect(),
             windows: windows.windows,

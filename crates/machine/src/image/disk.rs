@@ -8,21 +8,19 @@
 use super::needs::Host;
 use super::{Image, ImageError};
 use crate::blob;
+use crate::config::host_cpu_count;
 use cormus_guest_mem::Frozen;
 use cormus_linux_abi::Errno;
 use cormus_store::{
-    Absent, Committed, Description, MemoryRun, NewSnapshot, Pages, ReadError, Snapshot,
-    SnapshotName, SnapshotWriter, Store, WriteError,
+    Committed, Description, MemoryRun, NewSnapshot, Pages, ReadError, Snapshot, SnapshotName,
+    SnapshotWriter, Store, WriteError,
 };
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::time::Duration;
 
 /// Memory that is written at a time: enough for several threads to compress. The buffer costs a page fault a page, as much as
 /// everything else that is done with it.
 const WRITTEN_LEN: u64 = 4 << 20;
-/// Memory that is read at a time, by one thread.
-const READ_LEN: u64 = 256 << 10;
 
 /// Why an image could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -132,19 +130,24 @@ impl Image {
             0
         };
         let pages = Frozen::new().map_err(no_memory)?;
-        let mut buffer = Vec::new();
-        for space in snapshot.spaces() {
+        let runs = |space| {
             let start = if space == Frozen::REGION_SPACE {
                 code
             } else {
                 0
             };
-            for run in snapshot.runs(space) {
-                let end = run.address.saturating_add(run.bytes());
-                let run = (space, run.address.max(start)..end);
-                read_run(snapshot, &pages, run, &mut buffer)?;
-            }
-        }
+            let runs = snapshot.runs(space);
+            runs.filter_map(move |run| Some((space, run.from(start)?)))
+        };
+        let runs = snapshot.spaces().flat_map(runs);
+        snapshot.visit(runs, host_cpu_count() as usize, |space, address, bytes| {
+            let len = bytes.len() as u64;
+            let place =
+                Frozen::place_in(space, address, len).ok_or_else(|| ImageError::Invalid {
+                    reason: format!("space {space} has no address {address:#x}"),
+                })?;
+            pages.write(place, bytes).map_err(no_memory)
+        })?;
         pages.seal().map_err(no_memory)?;
         Ok(Image {
             state,
@@ -152,27 +155,6 @@ impl Image {
             pause: Duration::ZERO,
         })
     }
-}
-
-/// Brings pages of a snapshot to their places.
-fn read_run(
-    snapshot: &Snapshot,
-    pages: &Frozen,
-    (space, addresses): (u32, Range<u64>),
-    buffer: &mut Vec<u8>,
-) -> Result<(), LoadError> {
-    let mut address = addresses.start;
-    while address < addresses.end {
-        let len = READ_LEN.min(addresses.end - address);
-        let place = Frozen::place_in(space, address, len).ok_or_else(|| ImageError::Invalid {
-            reason: format!("space {space} has no address {address:#x}"),
-        })?;
-        buffer.resize(len as usize, 0);
-        snapshot.read(space, address, buffer, Absent::Zero)?;
-        pages.write(place, buffer).map_err(no_memory)?;
-        address += len;
-    }
-    Ok(())
 }
 
 fn run(space: u32, address: u64, bytes: &[u8]) -> MemoryRun<'_> {
@@ -220,6 +202,7 @@ mod tests {
             host: shared.clone(),
             mount_point: b"/shared".to_vec(),
             writable: true,
+            shared: true,
         });
         let mut machine = Machine::new(&config).expect("KVM is needed by this test");
         let remote = machine.remote();

@@ -12,6 +12,7 @@ mod disk;
 mod needs;
 mod restore;
 mod state;
+mod volumes;
 mod world;
 
 use crate::config::Config;
@@ -113,6 +114,12 @@ pub enum ImageError {
     /// A variable is too long.
     #[error("a variable for a machine has at most {VARIABLE_LEN_MAX} bytes, its name included")]
     LongVariable,
+    /// The machine has no such volume.
+    #[error("the machine has no volume at {mount_point}")]
+    Volume {
+        /// Where one was expected.
+        mount_point: String,
+    },
 }
 
 impl CaptureError {
@@ -125,8 +132,8 @@ impl CaptureError {
 }
 
 impl Image {
-    /// What the machine was made from. Changing it changes what the next machine is given: its published ports and outbound rules,
-    /// limits of processors, log level; what the program has already been told stays.
+    /// What the next machine is given. What may be changed are its published ports and outbound rules, limits of processors, and the
+    /// log level; what the program has already been told stays.
     pub fn config_mut(&mut self) -> &mut Config {
         &mut self.state.config
     }
@@ -142,7 +149,7 @@ impl Image {
         self.memory.fd()
     }
 
-    /// What the machine was made from.
+    /// What the machine was made from, without the right to change volumes that are not shared.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.state.config

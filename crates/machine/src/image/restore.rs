@@ -39,6 +39,7 @@ impl Machine {
 
     fn continued(image: &Image, blob: Blob, mut shell: Shell) -> Result<Machine, StartError> {
         let state = &image.state;
+        state.check_mappings()?;
         let clock = |tsc_khz| Clock::continued(tsc_khz, &state.clock);
         let pristine = shell.pristine.take();
         let (monitor, threads) = Machine::assemble(&state.config, blob, clock, shell)?;
@@ -56,11 +57,13 @@ fn blob_of(image: &Image) -> Result<Blob, StartError> {
 }
 
 impl Image {
-    /// Whether all host files that the machine uses are there and the same: what [`Machine::from_image`] will find.
+    /// Whether all host files that the machine uses are there and the same, and can be used as it does: what [`Machine::from_image`]
+    /// will find.
     ///
     /// # Errors
     /// Says which is not.
     pub fn check_files(&self) -> Result<(), StartError> {
+        self.state.check_mappings()?;
         let files = Files::new(&self.state.config.roots)?;
         files.thaw(&self.state.files.handles).map_err(file_error)?;
         files.thaw_mapped(&self.state.files).map_err(file_error)?;
@@ -108,9 +111,9 @@ fn thaw(
         }
     }
     .map_err(lost("memory"))?;
-    monitor
-        .requests
-        .thaw(&monitor.region, state.requests.clone());
+    let mut requests = state.requests.clone();
+    requests.waiting.extend(state.withdrawals());
+    monitor.requests.thaw(&monitor.region, requests);
     monitor
         .edges
         .thaw(&state.edges, &monitor.region, &monitor.requests)

@@ -8,14 +8,17 @@ use cormus_kvm::Processor;
 use serde::{Deserialize, Serialize};
 
 /// Version of the structures below; another one is refused.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 /// Most bytes of a state: registers of every vCPU, and a mapping table far beyond what a host process may have.
 const LEN_MAX: usize = 64 << 20;
 
 /// A machine at rest without its pages.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct State {
+    /// What the next machine is made from.
     pub(crate) config: Config,
+    /// Numbers of the roots that this one could change.
+    pub(crate) changeable: Vec<u32>,
     /// Which blob the code addresses are of.
     pub(crate) blob: u64,
     pub(crate) vcpus: Vec<FrozenVcpu>,

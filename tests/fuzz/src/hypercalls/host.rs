@@ -202,6 +202,7 @@ impl Host {
             host: base().join(name),
             mount_point: b"/".to_vec(),
             writable,
+            shared: false,
         };
         config.roots = vec![
             root("fixed", false),

@@ -12,7 +12,6 @@ use crate::{Errno, SysResult};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::any::Any;
 use cormus_hypercall::map::{MapRequest, kind};
 use cormus_linux_abi::PAGE_SIZE;
 
@@ -174,10 +173,6 @@ impl FileOps for LayerFile {
 
     fn label(&self) -> String {
         String::from("file")
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

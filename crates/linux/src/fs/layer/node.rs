@@ -16,7 +16,6 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::any::Any;
 use core::sync::atomic::{AtomicU32, Ordering};
 use cormus_hypercall::file::{FileAttr, FsStat, NameRequest, name_op};
 
@@ -663,10 +662,6 @@ impl Inode for LayerNode {
         }
         self.touch_status();
         Ok(())
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

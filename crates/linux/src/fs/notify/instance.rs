@@ -12,7 +12,6 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use cormus_linux_abi::raw::ioctl::FIONREAD;
 
@@ -230,9 +229,5 @@ impl FileOps for Instance {
 
     fn label(&self) -> String {
         String::from("anon_inode:inotify")
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

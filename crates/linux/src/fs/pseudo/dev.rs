@@ -13,7 +13,6 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::any::Any;
 use core::sync::atomic::Ordering;
 
 fn head(ino: u64, mode: u32, rdev: u64) -> Head {
@@ -117,10 +116,6 @@ impl FileOps for SimpleFile {
             Simple::Full => "/dev/full",
             Simple::Random => "/dev/urandom",
         })
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

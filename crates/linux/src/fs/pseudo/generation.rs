@@ -20,7 +20,6 @@ use crate::task::Task;
 use crate::{Errno, SysResult};
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::any::Any;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Bytes of the counter.
@@ -110,9 +109,5 @@ impl FileOps for Generation {
 
     fn label(&self) -> String {
         String::from("/dev/sysgenid")
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -1,5 +1,6 @@
 //! The kinds of nodes that the made-up file systems consist of.
 
+use crate::fs::inode::without_size;
 use crate::fs::{DirEntry, File, FileOps, Inode, NodeKind, OpenFlags, Path, SetAttr};
 use crate::io::{Dst, Src};
 use crate::sync::Mutex;
@@ -9,7 +10,6 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::any::Any;
 use cormus_hypercall::file::{FileAttr, FsStat};
 
 /// Magic numbers of statfs(2).
@@ -136,21 +136,7 @@ impl Inode for Text {
     }
 
     fn fs_stat(&self) -> SysResult<(u64, FsStat)> {
-        Ok((
-            self.head.magic,
-            FsStat {
-                block_size: 4096,
-                ..FsStat::default()
-            },
-        ))
-    }
-
-    fn names_version(&self) -> Option<u64> {
-        None
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
+        Ok(without_size(self.head.magic))
     }
 }
 
@@ -199,10 +185,6 @@ impl FileOps for TextFile {
 
     fn label(&self) -> String {
         String::from("proc")
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 
@@ -267,21 +249,7 @@ impl Inode for Link {
     }
 
     fn fs_stat(&self) -> SysResult<(u64, FsStat)> {
-        Ok((
-            self.head.magic,
-            FsStat {
-                block_size: 4096,
-                ..FsStat::default()
-            },
-        ))
-    }
-
-    fn names_version(&self) -> Option<u64> {
-        None
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
+        Ok(without_size(self.head.magic))
     }
 }
 
@@ -368,21 +336,11 @@ impl Inode for Directory {
     }
 
     fn fs_stat(&self) -> SysResult<(u64, FsStat)> {
-        Ok((
-            self.head.magic,
-            FsStat {
-                block_size: 4096,
-                ..FsStat::default()
-            },
-        ))
+        Ok(without_size(self.head.magic))
     }
 
     fn names_version(&self) -> Option<u64> {
         None
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 
@@ -430,16 +388,6 @@ impl Inode for Device {
     }
 
     fn fs_stat(&self) -> SysResult<(u64, FsStat)> {
-        Ok((
-            self.head.magic,
-            FsStat {
-                block_size: 4096,
-                ..FsStat::default()
-            },
-        ))
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
+        Ok(without_size(self.head.magic))
     }
 }

@@ -214,6 +214,15 @@ fn a_volume_is_the_hosts() {
     let single = Volume::open_root(2, &root_attr(2)).expect("a file");
     vfs.mount(b"/etc/single", single, "ext4").expect("a mount");
     assert_eq!(program.read_all("/etc/single"), Ok(b"one file".to_vec()));
+    vfs.withdraw(2);
+    let opened = program.open("/etc/single", O_RDWR, 0);
+    assert_eq!(opened.err(), Some(Errno::EROFS));
+    assert_eq!(program.read_all("/etc/single"), Ok(b"one file".to_vec()));
+    check(
+        program.one(nr::__NR_mkdir, "/vol/f", 0o755),
+        Ok(0),
+        "not this",
+    );
 }
 
 #[test]

@@ -10,7 +10,6 @@ use crate::{Errno, SysResult, host};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::any::Any;
 use cormus_hypercall::file::open;
 use cormus_hypercall::map::{MapRequest, kind};
 use cormus_linux_abi::PAGE_SIZE;
@@ -158,10 +157,6 @@ impl FileOps for VolumeFile {
 
     fn label(&self) -> String {
         String::from("file")
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

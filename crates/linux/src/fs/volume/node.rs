@@ -15,7 +15,6 @@ use crate::{Errno, SysResult, host};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::any::Any;
 use cormus_hypercall::file::{FileAttr, FsStat, NameRequest, name_op, open};
 
 /// Directory records are fetched in portions of this size.
@@ -134,7 +133,8 @@ impl VolumeNode {
         self.me.upgrade().ok_or(Errno::ESTALE)
     }
 
-    pub(super) fn number(&self) -> u32 {
+    /// The number of its volume.
+    pub fn number(&self) -> u32 {
         self.volume.number
     }
 
@@ -504,10 +504,6 @@ impl Inode for VolumeNode {
             }
             _ => false,
         }
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -25,7 +25,6 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::any::Any;
 use core::sync::atomic::{AtomicU32, Ordering};
 use item::{Interest, Item};
 
@@ -293,10 +292,6 @@ impl FileOps for Epoll {
 
     fn label(&self) -> String {
         "anon_inode:[eventpoll]".into()
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 

@@ -9,7 +9,6 @@ use crate::{Errno, SysResult, signal, user};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::any::Any;
 use core::sync::atomic::Ordering;
 use cormus_linux_abi::raw::ioctl::FIONREAD;
 
@@ -199,9 +198,5 @@ impl FileOps for PipeEnd {
     fn label(&self) -> String {
         let ino = self.node.attr().map_or(0, |attr| attr.ino);
         format!("pipe:[{ino}]")
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -2,6 +2,7 @@
 
 mod datagram;
 mod edge;
+mod local;
 mod ports;
 mod resolver;
 mod tcp;
@@ -10,6 +11,7 @@ mod udp;
 pub(super) use tcp::TcpSocket;
 pub(super) use udp::UdpSocket;
 
+use crate::kernel::Kernel;
 use crate::{Errno, SysResult, user};
 use ports::Ports;
 
@@ -18,6 +20,12 @@ use ports::Ports;
 pub struct Inet {
     tcp: Ports<TcpSocket>,
     udp: Ports<UdpSocket>,
+}
+
+/// Whether the host offers a port of the machine.
+fn is_published(kernel: &Kernel, protocol: u8, port: u16) -> bool {
+    let mut published = kernel.config.published.iter();
+    published.any(|offered| offered.guest_port == port && offered.protocol == protocol)
 }
 
 const SIOCGIFCONF: u32 = 0x8912;

@@ -1,7 +1,9 @@
 //! TCP sockets.
 
 use super::edge::{EdgeEnd, ListeningEdge};
-use super::ports::{Bindable, Claim};
+use super::is_published;
+use super::local::Local;
+use super::ports::Bindable;
 use crate::fs::Events;
 use crate::io::{Dst, Src};
 use crate::kernel::Kernel;
@@ -14,9 +16,8 @@ use crate::sync::{SpinLock, WaitQueue};
 use crate::task::Task;
 use crate::{Errno, SysResult};
 use alloc::collections::VecDeque;
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// Most connections that wait to be accepted (net.core.somaxconn).
 const BACKLOG_MAX: u32 = 4096;
@@ -39,50 +40,40 @@ enum State {
 /// A TCP socket.
 pub(in crate::net) struct TcpSocket {
     kernel: &'static Kernel,
-    me: Weak<TcpSocket>,
-    v6: bool,
+    local: Local<TcpSocket>,
     queue: Arc<WaitQueue>,
     state: SpinLock<State>,
-    local: SpinLock<Option<InetAddress>>,
     peer: SpinLock<InetAddress>,
-    /// Holds a port in the table (accepted connections share their listener's).
-    bound: AtomicBool,
-    error: AtomicI32,
-    reuse_address: AtomicBool,
-    reuse_port: AtomicBool,
-    v6_only: AtomicBool,
 }
 
 impl TcpSocket {
     /// A fresh socket of AF_INET or, with `v6`, AF_INET6.
     pub(in crate::net) fn new(kernel: &'static Kernel, v6: bool) -> Arc<TcpSocket> {
+        TcpSocket::with_queue(kernel, v6, Arc::new(WaitQueue::new()))
+    }
+
+    fn with_queue(kernel: &'static Kernel, v6: bool, queue: Arc<WaitQueue>) -> Arc<TcpSocket> {
         Arc::new_cyclic(|me| TcpSocket {
             kernel,
-            me: me.clone(),
-            v6,
-            queue: Arc::new(WaitQueue::new()),
+            local: Local::new(&kernel.inet.tcp, me.clone(), v6),
+            queue,
             state: SpinLock::new(State::Idle),
-            local: SpinLock::new(None),
             peer: SpinLock::new(InetAddress::default()),
-            bound: AtomicBool::new(false),
-            error: AtomicI32::new(0),
-            reuse_address: AtomicBool::new(false),
-            reuse_port: AtomicBool::new(false),
-            v6_only: AtomicBool::new(false),
         })
     }
 
-    fn claim(&self, address: InetAddress) -> SysResult<()> {
-        let claim = Claim {
-            address,
-            v6_only: self.v6_only.load(Ordering::Relaxed),
-            reuse_address: self.reuse_address.load(Ordering::Relaxed),
-            reuse_port: self.reuse_port.load(Ordering::Relaxed),
-        };
-        let address = self.kernel.inet.tcp.bind(claim, self.me.clone())?;
-        *self.local.lock() = Some(address);
-        self.bound.store(true, Ordering::SeqCst);
-        Ok(())
+    /// One side of a connection that was accepted.
+    fn accepted(
+        &self,
+        queue: Arc<WaitQueue>,
+        transport: Arc<dyn Transport>,
+        (local, peer): (InetAddress, InetAddress),
+    ) -> Arc<TcpSocket> {
+        let accepted = TcpSocket::with_queue(self.kernel, self.local.v6, queue);
+        accepted.local.set(local);
+        *accepted.peer.lock() = peer;
+        *accepted.state.lock() = State::Connected(transport);
+        accepted
     }
 
     fn transport(&self) -> SysResult<Arc<dyn Transport>> {
@@ -95,10 +86,7 @@ impl TcpSocket {
 
     /// Connects to a listener of this machine.
     fn connect_inside(&self, to: &InetAddress) -> SysResult<()> {
-        let mut target = *to;
-        if target.is_any() {
-            target = InetAddress::loopback(target.v6, target.port);
-        }
+        let target = to.reached();
         let listeners = self.kernel.inet.tcp.find(&target);
         let listeners: Vec<_> = listeners
             .into_iter()
@@ -109,19 +97,15 @@ impl TcpSocket {
             .iter()
             .min_by_key(|socket| socket.pending_count())
             .ok_or(Errno::ECONNREFUSED)?;
-        if self.local.lock().is_none_or(|local| local.is_any()) {
-            let port = self.local.lock().map_or(0, |local| local.port);
-            if port == 0 {
-                self.claim(InetAddress::loopback(target.v6, 0))?;
-            }
-            let port = self.local.lock().map_or(0, |local| local.port);
-            *self.local.lock() = Some(InetAddress::loopback(target.v6, port));
-        }
-        let server = TcpSocket::new(self.kernel, listener.v6);
-        let (mine, theirs) = channel::connect(self.queue.clone(), server.queue.clone());
-        *server.local.lock() = Some(target);
-        *server.peer.lock() = self.local.lock().unwrap_or_default();
-        *server.state.lock() = State::Connected(theirs);
+        let local = match self.local.address() {
+            None => self.local.claim(InetAddress::loopback(target.v6, 0))?,
+            Some(local) if local.is_any() => InetAddress::loopback(target.v6, local.port),
+            Some(local) => local,
+        };
+        self.local.set(local);
+        let queue = Arc::new(WaitQueue::new());
+        let (mine, theirs) = channel::connect(self.queue.clone(), queue.clone());
+        let server = listener.accepted(queue, theirs, (target, local));
         {
             let mut state = listener.state.lock();
             let State::Listening { pending, .. } = &mut *state else {
@@ -163,7 +147,7 @@ impl TcpSocket {
         match edge.established() {
             Ok(()) => {
                 if let Ok((local, _)) = edge.names() {
-                    *self.local.lock() = Some(local);
+                    self.local.set(local);
                 }
                 *self.state.lock() = State::Connected(edge);
                 Ok(())
@@ -175,29 +159,6 @@ impl TcpSocket {
             }
         }
     }
-
-    /// The accepted side of an edge.
-    fn accepted(&self, queue: Arc<WaitQueue>, edge: Arc<EdgeEnd>) -> Arc<TcpSocket> {
-        let (local, peer) = edge.names().unwrap_or_default();
-        let port = self
-            .local
-            .lock()
-            .map_or(local.port, |listener| listener.port);
-        Arc::new_cyclic(|me| TcpSocket {
-            kernel: self.kernel,
-            me: me.clone(),
-            v6: self.v6,
-            queue,
-            state: SpinLock::new(State::Connected(edge)),
-            local: SpinLock::new(Some(InetAddress { port, ..local })),
-            peer: SpinLock::new(peer),
-            bound: AtomicBool::new(false),
-            error: AtomicI32::new(0),
-            reuse_address: AtomicBool::new(false),
-            reuse_port: AtomicBool::new(false),
-            v6_only: AtomicBool::new(false),
-        })
-    }
 }
 
 impl Bindable for TcpSocket {
@@ -208,26 +169,15 @@ impl Bindable for TcpSocket {
 
 impl SocketOps for TcpSocket {
     fn bind(&self, _task: &Task, raw: &[u8]) -> SysResult<()> {
-        if self.local.lock().is_some() {
-            return Err(Errno::EINVAL);
-        }
-        let address = InetAddress::parse(raw, self.v6)?;
-        if !address.is_local() {
-            return Err(Errno::EADDRNOTAVAIL);
-        }
-        let address = if address.is_any() {
-            InetAddress::any(self.v6, address.port)
-        } else {
-            address
-        };
-        self.claim(address)
+        let address = self.local.to_bind(raw)?;
+        self.local.claim(address).map(drop)
     }
 
     fn listen(&self, _task: &Task, backlog: u32) -> SysResult<()> {
-        if self.local.lock().is_none() {
-            self.claim(InetAddress::any(self.v6, 0))?;
-        }
-        let local = self.local.lock().unwrap_or_default();
+        let local = match self.local.address() {
+            Some(local) => local,
+            None => self.local.claim(InetAddress::any(self.local.v6, 0))?,
+        };
         let wanted = backlog.clamp(1, BACKLOG_MAX);
         match &mut *self.state.lock() {
             State::Listening { backlog, .. } => {
@@ -237,12 +187,8 @@ impl SocketOps for TcpSocket {
             State::Idle => {}
             _ => return Err(Errno::EINVAL),
         }
-        let published = self.kernel.config.published.iter();
-        let published = published
-            .clone()
-            .any(|port| port.guest_port == local.port && port.protocol == PROTOCOL);
         // A second listener of the port (SO_REUSEPORT) finds the edge taken and serves the machine's inside only.
-        let edge = if published {
+        let edge = if is_published(self.kernel, PROTOCOL, local.port) {
             ListeningEdge::open(local.port, self.queue.clone()).ok()
         } else {
             None
@@ -268,14 +214,17 @@ impl SocketOps for TcpSocket {
         };
         let queue = Arc::new(WaitQueue::new());
         let end = edge.accept(&queue)?;
-        Ok(self.accepted(queue, end))
+        let (local, peer) = end.names().unwrap_or_default();
+        let port = self.local.address().map_or(local.port, |own| own.port);
+        let names = (InetAddress { port, ..local }, peer);
+        Ok(self.accepted(queue, end, names))
     }
 
     fn connect(&self, _task: &Task, raw: &[u8]) -> SysResult<()> {
         if family_of(raw)? == AF_UNSPEC {
             return Ok(());
         }
-        let to = InetAddress::parse(raw, self.v6)?;
+        let to = InetAddress::parse(raw, self.local.v6)?;
         match &*self.state.lock() {
             State::Idle => {}
             State::Connecting(_) => return Err(Errno::EALREADY),
@@ -325,16 +274,12 @@ impl SocketOps for TcpSocket {
     }
 
     fn local_name(&self) -> Vec<u8> {
-        let local = self
-            .local
-            .lock()
-            .unwrap_or_else(|| InetAddress::any(self.v6, 0));
-        local.format(self.v6)
+        self.local.name()
     }
 
     fn peer_name(&self) -> SysResult<Vec<u8>> {
         match &*self.state.lock() {
-            State::Connected(_) => Ok(self.peer.lock().format(self.v6)),
+            State::Connected(_) => Ok(self.peer.lock().format(self.local.v6)),
             _ => Err(Errno::ENOTCONN),
         }
     }
@@ -373,24 +318,12 @@ impl SocketOps for TcpSocket {
     }
 
     fn take_error(&self) -> Option<Errno> {
-        match self.settle() {
-            Err(error) if error != Errno::EAGAIN => return Some(error),
-            _ => {}
-        }
-        match self.error.swap(0, Ordering::Relaxed) {
-            0 => None,
-            number => Some(Errno::new(number)),
-        }
+        let error = self.settle().err();
+        error.filter(|error| *error != Errno::EAGAIN)
     }
 
     fn option_changed(&self, options: &Options) {
-        for (mine, theirs) in [
-            (&self.reuse_address, &options.reuse_address),
-            (&self.reuse_port, &options.reuse_port),
-            (&self.v6_only, &options.v6_only),
-        ] {
-            mine.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+        self.local.option_changed(options);
     }
 
     fn close(&self, options: &Options) {
@@ -401,11 +334,7 @@ impl SocketOps for TcpSocket {
 impl TcpSocket {
     fn end(&self, reset: bool) {
         let old = core::mem::replace(&mut *self.state.lock(), State::Closed);
-        if self.bound.swap(false, Ordering::SeqCst)
-            && let Some(local) = *self.local.lock()
-        {
-            self.kernel.inet.tcp.release(local.port, &self.me);
-        }
+        self.local.release();
         match old {
             State::Connected(transport) => transport.close(reset),
             State::Connecting(edge) => edge.close(true),

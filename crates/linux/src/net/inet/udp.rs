@@ -1,8 +1,9 @@
 //! UDP sockets: to one another inside the machine, to the world through datagram edges.
 
 use super::datagram::{Arrivals, DatagramEdge};
-use super::ports::{Bindable, Claim};
-use super::resolver;
+use super::local::Local;
+use super::ports::Bindable;
+use super::{is_published, resolver};
 use crate::fs::Events;
 use crate::io::{Dst, Src};
 use crate::kernel::Kernel;
@@ -14,7 +15,7 @@ use crate::net::{Flags, RecvOutcome, SocketOps};
 use crate::sync::{SpinLock, WaitQueue};
 use crate::task::Task;
 use crate::{Errno, SysResult};
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
@@ -28,21 +29,16 @@ const DATAGRAM_MAX: usize = 65_507;
 /// A UDP socket.
 pub(in crate::net) struct UdpSocket {
     kernel: &'static Kernel,
-    me: Weak<UdpSocket>,
-    v6: bool,
+    local: Local<UdpSocket>,
     queue: Arc<WaitQueue>,
     inbox: Arc<Inbox>,
     arrivals: Arc<Arrivals>,
     /// Edges to the world, the one used last at the end.
     edges: SpinLock<Vec<Arc<DatagramEdge>>>,
-    local: SpinLock<Option<InetAddress>>,
     peer: SpinLock<Option<InetAddress>>,
     write_ended: AtomicBool,
     /// Whether the program has bound it to an address itself.
     chosen: AtomicBool,
-    reuse_address: AtomicBool,
-    reuse_port: AtomicBool,
-    v6_only: AtomicBool,
 }
 
 impl UdpSocket {
@@ -57,38 +53,25 @@ impl UdpSocket {
         });
         Arc::new_cyclic(|me| UdpSocket {
             kernel,
-            me: me.clone(),
-            v6,
+            local: Local::new(&kernel.inet.udp, me.clone(), v6),
             inbox,
             arrivals,
             edges: SpinLock::new(Vec::new()),
             queue,
-            local: SpinLock::new(None),
             peer: SpinLock::new(None),
             write_ended: AtomicBool::new(false),
             chosen: AtomicBool::new(false),
-            reuse_address: AtomicBool::new(false),
-            reuse_port: AtomicBool::new(false),
-            v6_only: AtomicBool::new(false),
         })
     }
 
-    fn claim(&self, address: InetAddress) -> SysResult<()> {
-        let claim = Claim {
-            address,
-            v6_only: self.v6_only.load(Ordering::Relaxed),
-            reuse_address: self.reuse_address.load(Ordering::Relaxed),
-            reuse_port: self.reuse_port.load(Ordering::Relaxed),
-        };
-        let local = self.kernel.inet.udp.bind(claim, self.me.clone())?;
-        *self.local.lock() = Some(local);
-        let mut published = self.kernel.config.published.iter();
-        if published.any(|port| port.guest_port == local.port && port.protocol == PROTOCOL) {
+    fn claim(&self, address: InetAddress) -> SysResult<InetAddress> {
+        let local = self.local.claim(address)?;
+        if is_published(self.kernel, PROTOCOL, local.port) {
             // A second socket of the port (SO_REUSEPORT) finds the edge taken and serves the machine's inside only.
             let edge = DatagramEdge::listen(local.port, self.arrivals.clone()).ok();
             self.edges.lock().extend(edge);
         }
-        Ok(())
+        Ok(local)
     }
 
     /// The edge that a datagram to an outside address goes through; answers seem to come from `alias`, if that is given.
@@ -120,14 +103,11 @@ impl UdpSocket {
 
     /// A socket that sends without being bound gets a port, and loopback as its address when it is connected.
     fn ensure_local(&self, to: &InetAddress, connected: bool) -> SysResult<InetAddress> {
-        if self.local.lock().is_none() {
-            self.claim(if connected {
-                InetAddress::loopback(to.v6, 0)
-            } else {
-                InetAddress::any(self.v6, 0)
-            })?;
+        match self.local.address() {
+            Some(local) => Ok(local),
+            None if connected => self.claim(InetAddress::loopback(to.v6, 0)),
+            None => self.claim(InetAddress::any(self.local.v6, 0)),
         }
-        Ok(self.local.lock().unwrap_or_default())
     }
 
     /// Sends a datagram to an outside address. One that asks for the machine's own name is answered here.
@@ -157,7 +137,7 @@ impl UdpSocket {
     fn arrive(&self, from: &InetAddress, data: Vec<u8>) {
         let message = Message {
             data,
-            from: from.format(self.v6),
+            from: from.format(self.local.v6),
             control: Control::default(),
         };
         let _ = self.inbox.push(message, &self.queue);
@@ -184,19 +164,9 @@ impl Bindable for UdpSocket {
 
 impl SocketOps for UdpSocket {
     fn bind(&self, _task: &Task, raw: &[u8]) -> SysResult<()> {
-        if self.local.lock().is_some() {
-            return Err(Errno::EINVAL);
-        }
-        let address = InetAddress::parse(raw, self.v6)?;
-        if !address.is_local() {
-            return Err(Errno::EADDRNOTAVAIL);
-        }
+        let address = self.local.to_bind(raw)?;
         self.chosen.store(true, Ordering::Relaxed);
-        self.claim(if address.is_any() {
-            InetAddress::any(self.v6, address.port)
-        } else {
-            address
-        })
+        self.claim(address).map(drop)
     }
 
     fn connect(&self, _task: &Task, raw: &[u8]) -> SysResult<()> {
@@ -204,7 +174,7 @@ impl SocketOps for UdpSocket {
             *self.peer.lock() = None;
             return Ok(());
         }
-        let mut to = InetAddress::parse(raw, self.v6)?;
+        let to = InetAddress::parse(raw, self.local.v6)?;
         if !to.is_local() {
             // Name servers are asked for names of ours too, so that no edge is needed for them yet.
             let outside = match to.port {
@@ -212,20 +182,18 @@ impl SocketOps for UdpSocket {
                 _ => self.edge_to(&to, None)?.local().unwrap_or_default(),
             };
             let port = self
-                .ensure_local(&InetAddress::any(self.v6, 0), false)?
+                .ensure_local(&InetAddress::any(self.local.v6, 0), false)?
                 .port;
-            *self.local.lock() = Some(InetAddress { port, ..outside });
+            self.local.set(InetAddress { port, ..outside });
             *self.peer.lock() = Some(to);
             return Ok(());
         }
-        if to.is_any() {
-            to = InetAddress::loopback(to.v6, to.port);
-        }
+        let to = to.reached();
         let local = self.ensure_local(&to, true)?;
         // An address that the program did not choose follows the peer: C libraries connect one socket to an IPv6 and then to
         // an IPv4 address and ask for its own address each time.
         if !self.chosen.load(Ordering::Relaxed) && (local.v6 != to.v6 || local.is_any()) {
-            self.kernel.inet.udp.release(local.port, &self.me);
+            self.local.release();
             self.claim(InetAddress::loopback(to.v6, local.port))?;
         }
         *self.peer.lock() = Some(to);
@@ -244,22 +212,20 @@ impl SocketOps for UdpSocket {
         if self.write_ended.load(Ordering::SeqCst) {
             return Err(Errno::EPIPE);
         }
-        let mut to = match to {
-            Some(raw) => InetAddress::parse(raw, self.v6)?,
+        let to = match to {
+            Some(raw) => InetAddress::parse(raw, self.local.v6)?,
             None => (*self.peer.lock()).ok_or(Errno::EDESTADDRREQ)?,
         };
         if to.port == 0 {
             return Err(Errno::EINVAL);
         }
         if !to.is_local() {
-            self.ensure_local(&InetAddress::any(self.v6, 0), false)?;
+            self.ensure_local(&InetAddress::any(self.local.v6, 0), false)?;
             let data = take_message(src, DATAGRAM_MAX)?;
             self.send_out(&to, &data)?;
             return Ok(data.len());
         }
-        if to.is_any() {
-            to = InetAddress::loopback(to.v6, to.port);
-        }
+        let to = to.reached();
         let mut from = self.ensure_local(&to, false)?;
         if from.is_any() {
             from = InetAddress::loopback(to.v6, from.port);
@@ -278,7 +244,7 @@ impl SocketOps for UdpSocket {
             Some(receiver) => {
                 let message = Message {
                     data,
-                    from: from.format(receiver.v6),
+                    from: from.format(receiver.local.v6),
                     control: Control::default(),
                 };
                 // A full queue drops the datagram, as UDP may.
@@ -319,17 +285,13 @@ impl SocketOps for UdpSocket {
     }
 
     fn local_name(&self) -> Vec<u8> {
-        let local = self
-            .local
-            .lock()
-            .unwrap_or_else(|| InetAddress::any(self.v6, 0));
-        local.format(self.v6)
+        self.local.name()
     }
 
     fn peer_name(&self) -> SysResult<Vec<u8>> {
         self.peer
             .lock()
-            .map(|peer| peer.format(self.v6))
+            .map(|peer| peer.format(self.local.v6))
             .ok_or(Errno::ENOTCONN)
     }
 
@@ -361,19 +323,11 @@ impl SocketOps for UdpSocket {
     }
 
     fn option_changed(&self, options: &Options) {
-        for (mine, theirs) in [
-            (&self.reuse_address, &options.reuse_address),
-            (&self.reuse_port, &options.reuse_port),
-            (&self.v6_only, &options.v6_only),
-        ] {
-            mine.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+        self.local.option_changed(options);
     }
 
     fn close(&self, _options: &Options) {
-        if let Some(local) = self.local.lock().take() {
-            self.kernel.inet.udp.release(local.port, &self.me);
-        }
+        self.local.release();
         let edges = core::mem::take(&mut *self.edges.lock());
         drop(edges);
         self.inbox.end();

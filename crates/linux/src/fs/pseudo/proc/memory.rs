@@ -1,6 +1,7 @@
 //! The memory of a process as files: `mem`, `smaps_rollup`, and the sizes that `status` tells.
 
 use super::super::node::{Head, PROC_MAGIC};
+use crate::fs::inode::without_size;
 use crate::fs::{File, FileOps, Inode, NodeKind, OpenFlags};
 use crate::io::{Dst, Src};
 use crate::mm::VmaInfo;
@@ -10,9 +11,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::any::Any;
 use cormus_hypercall::file::{FileAttr, FsStat};
-use cormus_linux_abi::PAGE_SIZE;
 
 /// Bytes copied at a time.
 const PORTION: usize = 64 << 10;
@@ -49,19 +48,7 @@ impl Inode for Memory {
     }
 
     fn fs_stat(&self) -> SysResult<(u64, FsStat)> {
-        let stat = FsStat {
-            block_size: PAGE_SIZE,
-            ..FsStat::default()
-        };
-        Ok((PROC_MAGIC, stat))
-    }
-
-    fn names_version(&self) -> Option<u64> {
-        None
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
+        Ok(without_size(PROC_MAGIC))
     }
 }
 
@@ -141,10 +128,6 @@ impl FileOps for MemoryFile {
 
     fn label(&self) -> String {
         String::from("mem")
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }
 
