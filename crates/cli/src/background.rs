@@ -10,7 +10,7 @@
 //!
 //! It is told to begin when it is registered, so no machine runs that nobody knows of: a starter that is killed before closes the socket.
 
-use crate::control::{Control, receive, send};
+use crate::control::{Control, receive, send, take_stdin};
 use crate::failure::{Ended, Failure};
 use crate::registry::{Created, Origin, Registry};
 use crate::values::Name;
@@ -18,8 +18,7 @@ use anyhow::{Context, Result, bail};
 use cormus_machine::Machine;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitCode};
 
@@ -82,14 +81,15 @@ fn start(
 
 impl Starting {
     /// Lets the machine begin, from an image if its descriptors are given.
-    pub(crate) fn begin(&self, image: &[BorrowedFd<'_>]) {
+    pub(crate) fn begin(&self, image: &[OwnedFd]) {
+        let image: Vec<_> = image.iter().map(AsFd::as_fd).collect();
         // A monitor that is gone is found out by who waits for it.
-        let _ = send(&self.socket, &(), image);
+        let _ = send(&self.socket, &(), &image);
     }
 
     /// Waits until the machine is ready. One that could not be made leaves nothing behind.
     pub(crate) fn wait(mut self) -> Result<()> {
-        let name = self.name.as_str();
+        let name = &self.name;
         let reason = match receive(&self.socket) {
             Ok((Started::Ready, _)) => return Ok(()),
             Ok((Started::Failed(reason), _)) => reason,
@@ -98,8 +98,7 @@ impl Starting {
         self.child
             .wait()
             .context("cannot wait for the monitor's end")?;
-        let registry = Registry::open()?;
-        registry.remove(&registry.find(&self.name)?)?;
+        Registry::open()?.remove(name)?;
         bail!(reason)
     }
 }
@@ -136,13 +135,7 @@ pub(crate) fn monitor(
 /// Leaves the caller's session and standard input, and waits until the machine may begin.
 fn take_over() -> Result<(Starter, Vec<OwnedFd>)> {
     rustix::process::setsid().context("cannot leave the session of the caller")?;
-    let socket = std::io::stdin()
-        .as_fd()
-        .try_clone_to_owned()
-        .context("cannot keep the caller's socket")?;
-    let null = File::open("/dev/null").context("cannot open /dev/null")?;
-    rustix::stdio::dup2_stdin(&null).context("cannot set the standard input")?;
-    let socket = UnixStream::from(socket);
+    let socket = take_stdin()?;
     let ((), descriptors) =
         receive(&socket).context("who started this monitor is gone, or of another version")?;
     Ok((Starter(socket), descriptors))

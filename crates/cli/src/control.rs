@@ -28,12 +28,15 @@ pub(crate) use wire::{receive, send};
 
 use crate::values::Name;
 use anyhow::{Context, Result};
-use rustix::fs::{MemfdFlags, SealFlags};
+use cormus_machine::Image;
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 /// The socket's name in the machine's directory.
@@ -86,7 +89,6 @@ pub(crate) enum Refusal {
 impl Refusal {
     /// The reason in words that a user can act on.
     fn sentence(&self, name: &Name) -> String {
-        let name = name.as_str();
         match self {
             Self::Ended => format!("the machine {name} has ended"),
             Self::PausedAlready => {
@@ -105,8 +107,38 @@ impl Refusal {
     }
 }
 
+/// A way to the socket in a machine's directory, for as long as the descriptor is open: a socket's address has room for 107 bytes
+/// only, and the directory's own path may be longer.
+fn socket_path(directory: &Path) -> std::io::Result<(OwnedFd, String)> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+    let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
+    Ok((directory, path))
+}
+
+/// Takes the socket that standard input is, which becomes empty.
+pub(crate) fn take_stdin() -> Result<UnixStream> {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned();
+    let socket = socket.context("cannot keep the caller's socket")?;
+    empty_stdin()?;
+    Ok(UnixStream::from(socket))
+}
+
+fn empty_stdin() -> Result<()> {
+    let null = File::open("/dev/null").context("cannot open /dev/null")?;
+    rustix::stdio::dup2_stdin(&null).context("cannot set the standard input")
+}
+
+/// An image's pages and its state as descriptors, which [`image_of`] makes an image again.
+pub(crate) fn files_of(image: &Image) -> Result<[OwnedFd; 2]> {
+    let (state, memory) = image.parts();
+    let memory = memory.try_clone_to_owned();
+    let memory = memory.context("there are no descriptors left")?;
+    Ok([memory, file_of(&state)?])
+}
+
 /// Bytes as a sealed file in memory, to be handed to another process.
-pub(crate) fn file_of(bytes: &[u8]) -> Result<OwnedFd> {
+fn file_of(bytes: &[u8]) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let make = || {
         let mut file = File::from(rustix::fs::memfd_create("state", flags)?);
@@ -119,7 +151,7 @@ pub(crate) fn file_of(bytes: &[u8]) -> Result<OwnedFd> {
 }
 
 /// The reverse of [`file_of`]. The file's position, which others may share, is left alone.
-pub(crate) fn bytes_of(file: impl AsFd) -> Result<Vec<u8>> {
+fn bytes_of(file: impl AsFd) -> Result<Vec<u8>> {
     let file = File::from(file.as_fd().try_clone_to_owned()?);
     let len = file.metadata()?.len();
     anyhow::ensure!(len <= STATE_LEN_MAX, "a state of {len} bytes is too large");

@@ -8,10 +8,9 @@ pub(crate) use ready::Ready;
 use crate::failure::{Ended, Failure};
 use crate::launch;
 use crate::spec::{Flash, MachineSpec};
-use crate::values::{Protocol, Publish};
 use crate::volumes;
 use anyhow::{Context, Result, bail};
-use cormus_machine::{End, Image, Machine, Pool, PoolLimits};
+use cormus_machine::{End, Image, Machine, Pool, PoolLimits, Publish, Transport};
 use ready::Event;
 use std::net::TcpListener;
 use std::sync::mpsc;
@@ -57,11 +56,11 @@ pub(crate) fn serve(
 fn port(publish: &[Publish]) -> Result<u16> {
     let mut ports = publish
         .iter()
-        .map(|publish| (publish.guest_port, publish.protocol));
-    let Some((port, Protocol::Tcp)) = ports.next() else {
+        .map(|publish| (publish.guest_port, publish.transport));
+    let Some((port, Transport::Tcp)) = ports.next() else {
         bail!("--per-connection needs a TCP port, such as -p 8080:80");
     };
-    if ports.any(|other| other != (port, Protocol::Tcp)) {
+    if ports.any(|other| other != (port, Transport::Tcp)) {
         bail!("--per-connection serves one port of the machine; publish no other");
     }
     Ok(port)

@@ -5,10 +5,11 @@
 
 use crate::args::{ChildrenArgs, ContinueArgs};
 use crate::background::{self, Starting};
-use crate::control::{ask_image, file_of, image_of};
+use crate::control::{ask_image, files_of, image_of};
 use crate::failure::{self, Failure};
-use crate::launch::{continue_image, published};
-use crate::registry::{Instance, Logs, Origin, Phase, Registry, State};
+use crate::launch::continue_image;
+use crate::registry::{Instance, Logs, Origin, Phase, Registry};
+use crate::show::ms;
 use crate::spec::Verbosity;
 use crate::values::{Name, Publish};
 use crate::volumes;
@@ -16,7 +17,6 @@ use anyhow::{Context, Result, bail, ensure};
 use cormus_machine::{Image, TraceTarget};
 use std::ffi::OsString;
 use std::io::Write;
-use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 /// Makes children of a machine, which goes on.
@@ -53,16 +53,15 @@ pub(crate) fn continued(args: ContinueArgs) -> Result<ExitCode, Failure> {
 fn children(
     args: &ChildrenArgs,
     verbosity: Verbosity,
-    suits: impl Fn(&str, Phase) -> Result<()>,
+    suits: impl Fn(&Name, Phase) -> Result<()>,
 ) -> Result<ExitCode, Failure> {
     let parent = Registry::open()?.find(&args.name)?;
-    if let State::Running { phase, .. } = parent.state {
-        suits(parent.name.as_str(), phase)?;
+    if let Some((_, phase)) = parent.running() {
+        suits(&parent.name, phase)?;
     }
     let (mut image, stood_still) = ask_image(&parent)?;
     if verbosity >= Verbosity::Verbose && !stood_still.is_zero() {
-        let ms = stood_still.as_secs_f64() * 1000.0;
-        eprintln!("cormus: {} stood still for {ms:.1} ms", args.name.as_str());
+        eprintln!("cormus: {} stood still for {}", args.name, ms(stood_still));
     }
     check_ports(&args.publish, &image, parent.name.as_str())?;
     if args.count > 1 {
@@ -88,16 +87,15 @@ fn children(
         let name = starting.name.clone();
         starting
             .wait()
-            .with_context(|| format!("{} was not made", name.as_str()))?;
-        writeln!(std::io::stdout(), "{}", name.as_str())?;
+            .with_context(|| format!("{name} was not made"))?;
+        writeln!(std::io::stdout(), "{name}")?;
         Ok(())
     })
 }
 
 /// Only what the program may already listen on can be given a place on the host.
 pub(crate) fn check_ports(publish: &[Publish], image: &Image, parent: &str) -> Result<()> {
-    for publish in publish {
-        let wanted = published(publish);
+    for Publish(wanted) in publish {
         let mut known = image.config().published.iter();
         ensure!(
             known.any(|known| {
@@ -122,8 +120,8 @@ pub(crate) fn adapt(image: &mut Image, name: &Name) -> Result<()> {
 
 /// The ports of child `number`, the first being 0.
 fn ports(publish: &[Publish], number: u16) -> Result<Vec<cormus_machine::Publish>> {
-    let own = |publish| {
-        let mut own = published(publish);
+    let own = |publish: &Publish| {
+        let mut own = publish.0;
         if own.host.port() != 0 {
             let port = own.host.port().checked_add(number);
             own.host
@@ -142,8 +140,7 @@ pub(crate) fn spawn(registry: &Registry, name: &Name, origin: &Origin<'_>) -> Re
 
 /// Hands an image to a monitor.
 pub(crate) fn begin(starting: &Starting, image: &Image) -> Result<()> {
-    let (state, memory) = image.parts();
-    starting.begin(&[memory, file_of(&state)?.as_fd()]);
+    starting.begin(&files_of(image)?);
     Ok(())
 }
 
@@ -166,7 +163,7 @@ fn names(args: &ChildrenArgs, is_free: impl Fn(&Name) -> bool) -> Result<Vec<Nam
     if let (Some(name), 1) = (&args.child, count) {
         return Ok(vec![name.clone()]);
     }
-    let base = args.child.as_ref().unwrap_or(&args.name).as_str();
+    let base = args.child.as_ref().unwrap_or(&args.name);
     let numbered = (1_u32..).map(|number| format!("{base}-{number}").parse::<Name>());
     if args.child.is_some() {
         return numbered.take(count).collect();

@@ -24,12 +24,11 @@ pub(crate) fn freeze(args: &FreezeArgs) -> Result<ExitCode, Failure> {
     // The lock is given back meanwhile: an image takes its time.
     ask(&instance, Request::Freeze)?;
     if *name != args.name {
-        let registry = Registry::open()?;
-        registry
-            .rename(&registry.find(&args.name)?, name)
-            .with_context(|| format!("the template is named {}", args.name.as_str()))?;
+        Registry::open()?
+            .rename(&args.name, name)
+            .with_context(|| format!("the template is named {}", args.name))?;
     }
-    writeln!(std::io::stdout(), "{}", name.as_str())?;
+    writeln!(std::io::stdout(), "{name}")?;
     Ok(ExitCode::SUCCESS)
 }
 

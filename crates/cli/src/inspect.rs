@@ -93,8 +93,7 @@ fn describe(instance: &Instance) -> Result<Value> {
 /// What a machine that goes on has of the world.
 fn world_of(instance: &Instance) -> Result<World> {
     let bytes = ask_bytes(instance, Request::World)?;
-    postcard::from_bytes(&bytes)
-        .with_context(|| format!("cannot read what {} has", instance.name.as_str()))
+    postcard::from_bytes(&bytes).with_context(|| format!("cannot read what {} has", instance.name))
 }
 
 fn edges(world: &World, rules: &Rules) -> Value {

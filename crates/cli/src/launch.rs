@@ -4,13 +4,11 @@ use crate::failure::{Ended, Failure};
 use crate::flash;
 use crate::gdb::GdbSocket;
 use crate::report;
-use crate::spec::{Limits, MachineSpec, Strace, Verbosity};
+use crate::spec::{Limits, MachineSpec, Verbosity};
 use crate::terminal::RawTerminal;
-use crate::values::{AllowOut, Protocol, Publish, Volume};
+use crate::values::{AllowOut, Volume};
 use anyhow::{Context, Result, ensure};
-use cormus_machine::{
-    Config, End, Image, Machine, Outbound, RootConfig, StartError, TraceTarget, Transport,
-};
+use cormus_machine::{Config, End, Image, Machine, Outbound, RootConfig, StartError};
 use std::net::ToSocketAddrs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -129,10 +127,10 @@ pub(crate) fn config(spec: &MachineSpec) -> Result<Config> {
         file_count_max: files.unwrap_or(defaults.file_count_max),
         layer_bytes_max: memory_bytes / 2,
         roots,
-        published: spec.publish.iter().map(published).collect(),
+        published: spec.publish.clone(),
         outbound: outbound(&spec.allow_out)?,
         resolvers: resolvers(Path::new("/etc/resolv.conf")),
-        trace: spec.report.strace.as_ref().map(trace),
+        trace: spec.report.strace.clone(),
         rewrite_after: spec.rewrite_after,
         log_level: log_level(spec.report.verbosity),
         ..defaults
@@ -152,24 +150,6 @@ pub(crate) fn root(volume: &Volume) -> RootConfig {
         mount_point: volume.guest.as_os_str().as_bytes().to_vec(),
         writable: !volume.read_only,
         shared: volume.shared,
-    }
-}
-
-pub(crate) fn published(publish: &Publish) -> cormus_machine::Publish {
-    cormus_machine::Publish {
-        host: publish.host,
-        guest_port: publish.guest_port,
-        transport: match publish.protocol {
-            Protocol::Tcp => Transport::Tcp,
-            Protocol::Udp => Transport::Udp,
-        },
-    }
-}
-
-fn trace(strace: &Strace) -> TraceTarget {
-    match strace {
-        Strace::Stderr => TraceTarget::Stderr,
-        Strace::File(path) => TraceTarget::File(path.clone()),
     }
 }
 

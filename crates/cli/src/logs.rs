@@ -2,11 +2,10 @@
 
 use crate::args::LogsArgs;
 use crate::failure::Failure;
-use crate::registry::{Instance, Process, Registry, STDERR, STDOUT, State};
+use crate::registry::{Instance, Registry, STDERR, STDOUT};
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
-use rustix::process::{Pid, PidfdFlags};
 use std::fs::File;
 use std::io::{Read, Write, copy};
 use std::os::fd::OwnedFd;
@@ -51,19 +50,17 @@ impl Logs {
 
 /// Prints as the logs grow, until the monitor has ended.
 fn follow(instance: &Instance, logs: &mut Logs) -> Result<()> {
-    let State::Running { process, .. } = instance.state else {
+    let Some((process, _)) = instance.running() else {
         return Ok(());
     };
-    let grown = watch(instance).context("cannot watch the logs")?;
-    let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
-    let Some(pid) = pid else { return Ok(()) };
-    // No handle means that it has ended since; what it wrote is printed by the caller.
-    let Ok(monitor) = rustix::process::pidfd_open(pid, PidfdFlags::empty()) else {
+    let mut grown = File::from(watch(instance).context("cannot watch the logs")?);
+    let monitor = process.handle().context("cannot watch the monitor")?;
+    // It may have ended since; what it wrote is printed by the caller.
+    let Some(monitor) = monitor else {
         return Ok(());
     };
-    let mut grown = File::from(grown);
     let output = std::io::stdout();
-    let mut ended = Process::of(process.pid) != Some(process);
+    let mut ended = false;
     while !ended {
         logs.print_new()?;
         let mut handles = [

@@ -3,6 +3,7 @@
 mod args;
 mod background;
 mod control;
+mod directories;
 mod doctor;
 mod failure;
 mod flash;
@@ -20,6 +21,7 @@ mod ps;
 mod registry;
 mod report;
 mod run;
+mod show;
 mod snapshot;
 mod spec;
 mod syscalls;

@@ -4,7 +4,7 @@ use crate::args::{MemoryArgs, MemoryCommand};
 use crate::control::{PEEK_LEN_MAX, Request, ask_bytes, ask_image};
 use crate::failure::Failure;
 use crate::partial::write_whole;
-use crate::registry::{Instance, Phase, Registry, State};
+use crate::registry::{Instance, Phase, Registry};
 use anyhow::{Context, Result};
 use cormus_machine::{MemoryImage, Process};
 use std::io::{IsTerminal, Write};
@@ -45,10 +45,8 @@ pub(crate) fn memory(args: &MemoryArgs) -> Result<ExitCode, Failure> {
 
 /// Whether programs run in it; what stands still can be looked at as it is.
 fn runs(instance: &Instance) -> bool {
-    match instance.state {
-        State::Running { phase, .. } => phase != Phase::Template,
-        _ => false,
-    }
+    let running = instance.running();
+    running.is_some_and(|(_, phase)| phase != Phase::Template)
 }
 
 /// The memory of a machine that is not stopped.

@@ -3,7 +3,7 @@
 use crate::args::NamesArgs;
 use crate::control::{Request, ask};
 use crate::failure::{self, Failure};
-use crate::registry::{Registry, State};
+use crate::registry::Registry;
 use crate::snapshot;
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ pub(crate) fn resume(args: &NamesArgs) -> Result<ExitCode, Failure> {
     failure::each(&args.names, |name| {
         let found = Registry::open()?.find(name);
         if let Ok(instance) = &found
-            && matches!(instance.state, State::Running { .. })
+            && instance.is_running()
         {
             return ask(instance, Request::Resume);
         }

@@ -17,12 +17,15 @@
 //! was killed. Everything that creates, judges or removes machines holds the directory's lock, so
 //! nobody sees half of one. What has ended is kept for [`ENDED_KEPT`], or until its name is needed.
 
+use crate::directories;
 use crate::values::Name;
 use anyhow::{Context, Result, bail};
 use cormus_store::SnapshotId;
 use rustix::fs::{FlockOperation, Mode};
+use rustix::process::{Pid, PidfdFlags};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -104,7 +107,7 @@ pub(crate) struct Process {
 impl Registry {
     /// Opens, and makes if need be, the caller's own directory of machines.
     pub(crate) fn open() -> Result<Self> {
-        Self::open_in(default_directory()?)
+        Self::open_in(directories::machines()?)
     }
 
     fn open_in(directory: PathBuf) -> Result<Self> {
@@ -125,6 +128,10 @@ impl Registry {
         Ok(registry)
     }
 
+    fn directory_of(&self, name: &Name) -> PathBuf {
+        self.directory.join(name.as_str())
+    }
+
     /// All machines by name, those that have ended too.
     pub(crate) fn list(&self) -> Result<Vec<Instance>> {
         let entries = std::fs::read_dir(&self.directory)
@@ -141,11 +148,11 @@ impl Registry {
 
     /// The machine of this name.
     pub(crate) fn find(&self, name: &Name) -> Result<Instance> {
-        let directory = self.directory.join(name.as_str());
+        let directory = self.directory_of(name);
         let started = directory.join("command");
         let started = std::fs::metadata(started)
             .and_then(|metadata| metadata.modified())
-            .with_context(|| format!("there is no machine named {}", name.as_str()))?;
+            .with_context(|| format!("there is no machine named {name}"))?;
         Ok(Instance {
             name: name.clone(),
             state: state(&directory),
@@ -156,7 +163,7 @@ impl Registry {
 
     /// Makes the directory of a new machine and opens its logs; a machine of this name that has ended gives way.
     pub(crate) fn create(&self, name: &Name, origin: &Origin<'_>) -> Result<Created> {
-        let directory = self.directory.join(name.as_str());
+        let directory = self.directory_of(name);
         match origin.logs {
             Logs::Kept if directory.exists() => self.clear(name)?,
             _ => {
@@ -188,7 +195,7 @@ impl Registry {
     /// Removes all files of a machine that has ended but its logs.
     fn clear(&self, name: &Name) -> Result<()> {
         self.refuse_running(name)?;
-        let directory = self.directory.join(name.as_str());
+        let directory = self.directory_of(name);
         let clear = || {
             for entry in std::fs::read_dir(&directory)? {
                 let entry = entry?;
@@ -202,16 +209,16 @@ impl Registry {
     }
 
     /// Gives a machine another name; one that has ended gives way.
-    pub(crate) fn rename(&self, instance: &Instance, to: &Name) -> Result<()> {
-        let directory = self.directory.join(to.as_str());
+    pub(crate) fn rename(&self, name: &Name, to: &Name) -> Result<()> {
+        let directory = self.directory_of(to);
         self.give_way(to)?;
-        std::fs::rename(&instance.directory, &directory)
+        std::fs::rename(self.directory_of(name), &directory)
             .with_context(|| format!("cannot make {}", directory.display()))
     }
 
     /// Removes a machine's directory, when its process has ended or is about to.
-    pub(crate) fn remove(&self, instance: &Instance) -> Result<()> {
-        remove(&instance.directory)
+    pub(crate) fn remove(&self, name: &Name) -> Result<()> {
+        remove(&self.directory_of(name))
     }
 
     /// Whether no machine has this name, not even one that has ended.
@@ -222,13 +229,12 @@ impl Registry {
     /// Removes what has ended under this name; an error if it has not ended.
     pub(crate) fn give_way(&self, name: &Name) -> Result<()> {
         self.refuse_running(name)?;
-        remove(&self.directory.join(name.as_str()))
+        remove(&self.directory_of(name))
     }
 
     fn refuse_running(&self, name: &Name) -> Result<()> {
-        let directory = self.directory.join(name.as_str());
+        let directory = self.directory_of(name);
         if let State::Running { phase, .. } = state(&directory) {
-            let name = name.as_str();
             let what = match phase {
                 Phase::Template => "template",
                 Phase::Active | Phase::Paused => "machine",
@@ -242,7 +248,7 @@ impl Registry {
 
     /// Writes down how the machine ended; called by its monitor.
     pub(crate) fn record_exit(&self, name: &Name, code: u8) -> Result<()> {
-        let directory = self.directory.join(name.as_str());
+        let directory = self.directory_of(name);
         write_whole(&directory, "exit", format!("{code}\n").as_bytes())
     }
 
@@ -277,7 +283,7 @@ impl Phase {
 impl Home {
     /// The directory of the machine of this name, which is there.
     pub(crate) fn of(name: &Name) -> Result<Self> {
-        let directory = default_directory()?.join(name.as_str());
+        let directory = directories::machines()?.join(name.as_str());
         Ok(Self { directory })
     }
 
@@ -315,7 +321,15 @@ impl Created {
 
 impl Instance {
     pub(crate) fn is_running(&self) -> bool {
-        matches!(self.state, State::Running { .. })
+        self.running().is_some()
+    }
+
+    /// Its process and what that does, unless it has ended.
+    pub(crate) fn running(&self) -> Option<(Process, Phase)> {
+        match self.state {
+            State::Running { process, phase } => Some((process, phase)),
+            State::Exited { .. } | State::Killed => None,
+        }
     }
 
     /// The snapshot that it was last written as or made from.
@@ -357,6 +371,18 @@ impl Process {
         };
         // A thread that executes a program takes the number over, and its predecessor is seen dead for an instant.
         look().or_else(look)
+    }
+
+    /// A handle to the process, readable when it has ended; none if it has.
+    pub(crate) fn handle(self) -> Result<Option<OwnedFd>> {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let pid = pid.with_context(|| format!("{} is no process number", self.pid))?;
+        let handle = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            handle => handle?,
+        };
+        // The handle is to whatever has the number now; only then is the process known to be the same.
+        Ok((Process::of(self.pid) == Some(self)).then_some(handle))
     }
 
     fn text(self) -> Result<String> {
@@ -411,18 +437,6 @@ fn boot() -> Result<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .context("cannot read the boot's number in /proc")?;
     Ok(boot.trim().to_owned())
-}
-
-fn default_directory() -> Result<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    if let Some(runtime) = variable("XDG_RUNTIME_DIR") {
-        return Ok(PathBuf::from(runtime).join("cormus"));
-    }
-    if rustix::process::geteuid().is_root() {
-        return Ok("/run/cormus".into());
-    }
-    let home = variable("HOME").context("neither XDG_RUNTIME_DIR nor HOME is set; set one")?;
-    Ok(PathBuf::from(home).join(".local/state/cormus"))
 }
 
 fn make_private_directory(directory: &Path) -> Result<()> {

@@ -25,7 +25,7 @@ pub(crate) fn run(args: RunArgs, verbosity: Verbosity) -> Result<ExitCode, Failu
     let spec = MachineSpec::new(args, &name, verbosity)?;
     if detach {
         start_monitor(&name, &spec)?.wait()?;
-        writeln!(std::io::stdout(), "{}", name.as_str())?;
+        writeln!(std::io::stdout(), "{name}")?;
         return Ok(ExitCode::SUCCESS);
     }
     Ok(ExitCode::from(launch(&spec, |_| Ok(()))?.code()))

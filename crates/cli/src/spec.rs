@@ -2,8 +2,9 @@
 
 use crate::args::{FlashArgs, ProcessArgs, RunArgs};
 use crate::flash::Ready;
-use crate::values::{AllowOut, Name, Publish, User, Variable, Volume, read_env_file};
+use crate::values::{AllowOut, Name, User, Variable, Volume, read_env_file};
 use anyhow::{Context, Result};
+use cormus_machine::{Publish, TraceTarget};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -59,15 +60,8 @@ pub(crate) struct Flash {
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) stats: bool,
-    pub(crate) strace: Option<Strace>,
+    pub(crate) strace: Option<TraceTarget>,
     pub(crate) verbosity: Verbosity,
-}
-
-/// Where system calls are written to.
-#[derive(Debug)]
-pub(crate) enum Strace {
-    Stderr,
-    File(PathBuf),
 }
 
 /// How much the monitor says on stderr.
@@ -119,7 +113,7 @@ impl MachineSpec {
             root,
             env,
             user,
-            hostname: hostname.as_str().to_owned(),
+            hostname: hostname.to_string(),
             command: args.command,
             terminal: args.process.terminal,
             limits: Limits {
@@ -129,17 +123,18 @@ impl MachineSpec {
                 files: args.limits.files,
             },
             volumes: volumes(args.sharing.volume)?,
-            publish: args.sharing.publish,
+            publish: args.sharing.publish.iter().map(|port| port.0).collect(),
             allow_out: args.sharing.allow_out,
             rewrite_after: args.report.rewrite_after,
             flash: flash(&args.flash),
             debug_personality: args.report.debug_personality,
             report: Report {
                 stats: args.report.stats,
-                strace: args
-                    .report
-                    .strace
-                    .map(|file| file.map_or(Strace::Stderr, |file| Strace::File(here.join(file)))),
+                strace: args.report.strace.map(|file| {
+                    file.map_or(TraceTarget::Stderr, |file| {
+                        TraceTarget::File(here.join(file))
+                    })
+                }),
                 verbosity,
             },
         })

@@ -1,7 +1,7 @@
 //! `cormus syscalls`: what programs may call, printed from the very table that answers them.
 
 use crate::failure::Failure;
-use crate::ps::table;
+use crate::show::table;
 use cormus_linux::syscall::{Entry, FAMILIES, Support};
 use std::io::Write;
 use std::process::ExitCode;
@@ -10,12 +10,11 @@ use std::process::ExitCode;
 pub(crate) fn syscalls() -> Result<ExitCode, Failure> {
     let mut entries: Vec<&Entry> = FAMILIES.iter().copied().flatten().collect();
     entries.sort_by_key(|entry| entry.number);
-    let mut rows = vec![["NUMBER", "CALL", "SUPPORT"].map(str::to_owned)];
-    rows.extend(entries.iter().map(|entry| row(entry)));
+    let rows = entries.iter().map(|entry| row(entry));
     let count =
         |kind: fn(&Support) -> bool| entries.iter().filter(|entry| kind(&entry.support)).count();
     let mut out = std::io::stdout().lock();
-    write!(out, "{}", table(&rows))?;
+    write!(out, "{}", table(["NUMBER", "CALL", "SUPPORT"], rows))?;
     writeln!(
         out,
         "\n{} supported, {} partial, {} errors; every other number fails with ENOSYS",

@@ -8,7 +8,7 @@ mod network;
 mod signal;
 
 pub(crate) use address::Address;
-pub(crate) use network::{AllowOut, Protocol, Publish};
+pub(crate) use network::{AllowOut, Publish};
 pub(crate) use signal::Signal;
 
 use anyhow::{Context, Error, Result, bail, ensure};
@@ -242,6 +242,12 @@ const NAME_LENGTH_MAX: usize = 63;
 impl Name {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
     }
 }
 

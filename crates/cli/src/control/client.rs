@@ -1,12 +1,11 @@
 //! Asking a monitor.
 
-use super::{Answer, Refusal, Request, SOCKET, receive, send};
-use crate::registry::{Instance, State};
+use super::{Answer, Refusal, Request, receive, send, socket_path};
+use crate::registry::Instance;
 use anyhow::{Context, Result, anyhow, bail};
 use cormus_machine::Image;
-use rustix::fs::{Mode, OFlags};
 use std::io::ErrorKind;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ pub(crate) fn ask_image(instance: &Instance) -> Result<(Image, Duration)> {
         return Err(nonsense(instance));
     };
     let image = image_of(descriptors)
-        .with_context(|| format!("cannot use the image of {}", instance.name.as_str()))?;
+        .with_context(|| format!("cannot use the image of {}", instance.name))?;
     Ok((image, Duration::from_nanos(stood_still_ns)))
 }
 
@@ -47,24 +46,21 @@ pub(crate) fn image_of(descriptors: Vec<OwnedFd>) -> Result<Image> {
 }
 
 fn nonsense(instance: &Instance) -> anyhow::Error {
-    let name = instance.name.as_str();
+    let name = &instance.name;
     anyhow!("the monitor of {name} gave an answer to another question")
 }
 
 fn exchange(instance: &Instance, request: Request) -> Result<(Answer, Vec<OwnedFd>)> {
     let name = &instance.name;
     let ended = || Refusal::Ended.sentence(name);
-    if !matches!(instance.state, State::Running { .. }) {
+    if !instance.is_running() {
         bail!(ended());
     }
     let socket = match connect(instance) {
         Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-            "{} takes no such commands: it is no single machine, but makes one for every connection",
-            name.as_str()
+            "{name} takes no such commands: it is no single machine, but makes one for every connection"
         ),
-        socket => {
-            socket.with_context(|| format!("cannot reach the monitor of {}", name.as_str()))?
-        }
+        socket => socket.with_context(|| format!("cannot reach the monitor of {name}"))?,
     };
     let exchanged = send(&socket, &request, &[]).and_then(|()| receive(&socket));
     match exchanged {
@@ -75,18 +71,14 @@ fn exchange(instance: &Instance, request: Request) -> Result<(Answer, Vec<OwnedF
                 bail!(ended())
             }
             ErrorKind::Unsupported => bail!(
-                "the machine {} was started by another version of cormus; use that one for it",
-                name.as_str()
+                "the machine {name} was started by another version of cormus; use that one for it"
             ),
-            _ => Err(error)
-                .with_context(|| format!("cannot speak to the monitor of {}", name.as_str())),
+            _ => Err(error).with_context(|| format!("cannot speak to the monitor of {name}")),
         },
     }
 }
 
-/// Connects by way of the directory's descriptor, since a socket's address has room for 107 bytes only.
 fn connect(instance: &Instance) -> std::io::Result<UnixStream> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open(&instance.directory, flags, Mode::empty())?;
-    UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()))
+    let (_directory, path) = socket_path(&instance.directory)?;
+    UnixStream::connect(path)
 }

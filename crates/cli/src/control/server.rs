@@ -1,15 +1,17 @@
 //! Answering: the monitor's thread, and the process that a template is.
 
-use super::{Answer, PATIENCE, PEEK_LEN_MAX, Refusal, Request, SOCKET, file_of, receive, send};
+use super::{
+    Answer, PATIENCE, PEEK_LEN_MAX, Refusal, Request, empty_stdin, file_of, files_of, receive,
+    send, socket_path, take_stdin,
+};
 use crate::launch::cannot_continue;
 use crate::registry::{Home, Phase};
 use crate::values::Name;
 use anyhow::{Context, Result, anyhow};
 use cormus_machine::{CaptureError, Image, Paused, Remote};
-use rustix::fs::{Mode, OFlags};
 use std::convert::Infallible;
 use std::fs::Permissions;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
@@ -33,11 +35,8 @@ impl Control {
     /// Begins to listen; who asks waits until [`Control::serve`].
     pub(crate) fn listen(name: &Name) -> Result<Self> {
         let home = Home::of(name)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::open(home.directory(), flags, Mode::empty())
+        let (_directory, path) = socket_path(home.directory())
             .with_context(|| format!("cannot open {}", home.directory().display()))?;
-        // By way of the descriptor, since a socket's address has room for 107 bytes only.
-        let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
         let listener = UnixListener::bind(&path).context("cannot make the control socket")?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o600))
             .context("cannot protect the control socket")?;
@@ -161,10 +160,8 @@ impl Machine {
         };
         let image = image.map_err(refusal)?;
         let stood_still_ns = u64::try_from(image.pause().as_nanos()).unwrap_or(u64::MAX);
-        let (state, memory) = image.parts();
-        let memory = memory.try_clone_to_owned().map_err(failed)?;
-        let state = file_of(&state).map_err(failed)?;
-        Ok((Answer::Image { stood_still_ns }, vec![memory, state]))
+        let files = files_of(&image).map_err(failed)?;
+        Ok((Answer::Image { stood_still_ns }, files.into()))
     }
 
     fn world(&self) -> Answered {
@@ -214,11 +211,11 @@ impl Machine {
 
     /// Starts this program anew in this process, which keeps its number.
     fn become_template(&self, image: &Image, connection: &UnixStream) -> Result<Infallible> {
-        let (state, memory) = image.parts();
-        let state = file_of(&state)?;
+        let [memory, state] = files_of(image)?;
         let (here, there) = UnixStream::pair()?;
         let listener = self.control.listener.as_fd();
-        let kept = [memory, state.as_fd(), listener, connection.as_fd()];
+        let connection = connection.as_fd();
+        let kept = [memory.as_fd(), state.as_fd(), listener, connection];
         send(&here, &(), &kept)?;
         let error = Command::new("/proc/self/exe")
             .arg0("cormus")
@@ -226,7 +223,7 @@ impl Machine {
             .stdin(OwnedFd::from(there))
             .exec();
         // The machine goes on, with the standard input that it had.
-        rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+        empty_stdin()?;
         Err(error).context("cannot start this program again")
     }
 }
@@ -252,10 +249,7 @@ fn failed(error: impl Into<anyhow::Error>) -> Refusal {
 
 /// Is the template that a machine has become: holds its image and hands it out, until it is killed.
 pub(crate) fn serve_template() -> Result<()> {
-    let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
-    let ((), kept) = receive::<()>(&socket).context("cannot take over from the machine")?;
-    drop(socket);
+    let ((), kept) = receive::<()>(&take_stdin()?).context("cannot take over from the machine")?;
     // Otherwise it would be called after the link by which this program was started.
     rustix::thread::set_name(c"cormus")?;
     let [memory, state, listener, connection] = <[OwnedFd; 4]>::try_from(kept)

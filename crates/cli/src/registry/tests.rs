@@ -122,9 +122,14 @@ fn logs_are_kept_for_who_continues() {
     drop(create(&registry, &["cat"], Logs::New).unwrap());
     let log = registry.find(&name("a")).unwrap().directory.join("stdout");
     std::fs::write(&log, "old\n").unwrap();
-    write_whole(log.parent().unwrap(), "exit", b"0\n").unwrap();
+    for left in ["exit", ".phase"] {
+        std::fs::write(log.with_file_name(left), b"0\n").unwrap();
+    }
     let created = create(&registry, &["cat"], Logs::Kept).unwrap();
     (&created.stdout).write_all(b"new\n").unwrap();
     assert_eq!(std::fs::read_to_string(&log).unwrap(), "old\nnew\n");
-    assert!(!log.with_file_name("exit").exists());
+    let files = std::fs::read_dir(&created.directory).unwrap();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["command", STDERR, STDOUT]);
 }

@@ -5,7 +5,7 @@
 
 use crate::args::GrantArgs;
 use crate::fork::check_ports;
-use crate::launch::{outbound, published};
+use crate::launch::outbound;
 use crate::values::Volume;
 use crate::volumes;
 use anyhow::{Context, Result, ensure};
@@ -39,7 +39,7 @@ pub(super) fn apply(image: &mut Image, args: &GrantArgs, source: Source) -> Resu
     }
     grant_memory(config, args, source)?;
     if source == Source::Elsewhere || !args.publish.is_empty() {
-        config.published = args.publish.iter().map(published).collect();
+        config.published = args.publish.iter().map(|port| port.0).collect();
     }
     if source == Source::Elsewhere || !args.allow_out.is_empty() {
         config.outbound = outbound;

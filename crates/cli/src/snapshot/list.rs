@@ -1,15 +1,14 @@
 //! `cormus snapshots` and `cormus history`.
 
-use super::{COMMAND, MACHINE, label, store};
+use super::{COMMAND, MACHINE, label, store, taken};
 use crate::args::{HistoryArgs, SnapshotsArgs};
 use crate::failure::{self, Failure};
-use crate::ps::{rough, table};
 use crate::registry::{Instance, Registry};
+use crate::show::{ago, size, table};
 use anyhow::{Result, anyhow};
 use cormus_store::{Info, OpenError, SnapshotName, Store, history as tree};
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Prints what is in the store, or removes some of it.
 pub(crate) fn list(args: &SnapshotsArgs) -> Result<ExitCode, Failure> {
@@ -26,18 +25,17 @@ pub(crate) fn list(args: &SnapshotsArgs) -> Result<ExitCode, Failure> {
     }
     let (whole, damaged) = read(&store)?;
     let titles = ["SNAPSHOT", "MACHINE", "TAKEN", "ADDED", "MEMORY", "COMMAND"];
-    let mut rows = vec![titles.map(str::to_owned)];
-    rows.extend(whole.iter().map(|info| {
+    let rows = whole.iter().map(|info| {
         [
             info.name.to_string(),
             shown(info, MACHINE),
-            taken(info),
+            ago(taken(&info.metadata)),
             size(info.written_bytes),
             size(info.memory_bytes),
             shown(info, COMMAND),
         ]
-    }));
-    write!(out, "{}", table(&rows))?;
+    });
+    write!(out, "{}", table(titles, rows))?;
     failure::each(damaged, |error| Err(error.into()))
 }
 
@@ -73,8 +71,7 @@ pub(crate) fn history(args: &HistoryArgs) -> Result<ExitCode, Failure> {
     let (whole, damaged) = read(&store()?)?;
     let name = args.name.as_str();
     let is_of = |info: &Info| label(&info.metadata, MACHINE) == Some(name) || Some(info.id) == line;
-    let titles = ["SNAPSHOT", "TAKEN", "ADDED", "CONTINUED BY"];
-    let mut rows = vec![titles.map(str::to_owned)];
+    let mut rows = Vec::new();
     let nodes = tree(&whole);
     for root in nodes.chunk_by(|_, next| next.depth > 0) {
         if root.iter().any(|node| is_of(&whole[node.index])) {
@@ -82,13 +79,14 @@ pub(crate) fn history(args: &HistoryArgs) -> Result<ExitCode, Failure> {
             rows.extend(shown.map(|(info, depth)| row(info, depth, &instances)));
         }
     }
-    if rows.len() == 1 {
+    if rows.is_empty() {
         return Err(anyhow!(
             "there are no snapshots of {name}; `cormus snapshot {name}` takes one"
         )
         .into());
     }
-    write!(std::io::stdout(), "{}", table(&rows))?;
+    let titles = ["SNAPSHOT", "TAKEN", "ADDED", "CONTINUED BY"];
+    write!(std::io::stdout(), "{}", table(titles, rows))?;
     failure::each(damaged, |error| Err(error.into()))
 }
 
@@ -100,42 +98,12 @@ fn row(info: &Info, depth: usize, instances: &[&Instance]) -> [String; 4] {
         .collect();
     [
         format!("{}{}", "  ".repeat(depth), info.name),
-        taken(info),
+        ago(taken(&info.metadata)),
         size(info.written_bytes),
         continued.join(" "),
     ]
 }
 
-fn taken(info: &Info) -> String {
-    let taken = UNIX_EPOCH + Duration::from_nanos(info.metadata.created_ns);
-    let age = SystemTime::now().duration_since(taken);
-    // The clock may have been set back since.
-    format!("{} ago", rough(age.unwrap_or_default()))
-}
-
 fn shown(info: &Info, name: &str) -> String {
     label(&info.metadata, name).unwrap_or("-").to_owned()
-}
-
-/// Bytes in a unit that people read.
-pub(super) fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.1} GB", bytes as f64 / 1e9),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes() {
-        let check = |bytes, expect| assert_eq!(size(bytes), expect);
-        check(0, "0.0 kB");
-        check(4096, "4.1 kB");
-        check(10_500_000, "10.5 MB");
-        check(3_000_000_000, "3.0 GB");
-    }
 }

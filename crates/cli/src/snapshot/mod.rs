@@ -17,8 +17,10 @@ pub(crate) use transfer::{export, import};
 
 use crate::args::SnapshotArgs;
 use crate::control::ask_image;
+use crate::directories;
 use crate::failure::Failure;
 use crate::registry::{Instance, Registry};
+use crate::show::{ms, size};
 use crate::spec::Verbosity;
 use crate::values::Name;
 use anyhow::{Context, Result, ensure};
@@ -27,9 +29,8 @@ use cormus_store::{Committed, Metadata, SnapshotName, Store};
 use seal::Seal;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Labels of a snapshot.
 const MACHINE: &str = "machine";
@@ -58,11 +59,11 @@ pub(crate) fn take(args: &SnapshotArgs, verbosity: Verbosity) -> Result<ExitCode
 fn tell(instance: &Instance, committed: &Committed, stood_still: Duration, verbosity: Verbosity) {
     if verbosity >= Verbosity::Verbose {
         eprintln!(
-            "cormus: {} stood still for {:.1} ms; wrote {} of {}",
-            instance.name.as_str(),
-            stood_still.as_secs_f64() * 1000.0,
-            list::size(committed.written_bytes),
-            list::size(committed.memory_bytes)
+            "cormus: {} stood still for {}; wrote {} of {}",
+            instance.name,
+            ms(stood_still),
+            size(committed.written_bytes),
+            size(committed.memory_bytes)
         );
     }
 }
@@ -79,7 +80,7 @@ fn save(
     let seal = Seal::open(store.path())?;
     let command: String = instance.command().chars().take(COMMAND_LEN_MAX).collect();
     let labels = BTreeMap::from([
-        (MACHINE.to_owned(), instance.name.as_str().to_owned()),
+        (MACHINE.to_owned(), instance.name.to_string()),
         (COMMAND.to_owned(), command),
         (SEAL.to_owned(), seal.of(&image.parts().0)),
     ]);
@@ -91,6 +92,11 @@ fn save(
 /// What a snapshot says of itself; an imported one may say anything.
 fn label<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a str> {
     metadata.description.labels.get(name).map(String::as_str)
+}
+
+/// When a snapshot was taken.
+fn taken(metadata: &Metadata) -> SystemTime {
+    UNIX_EPOCH + Duration::from_nanos(metadata.created_ns)
 }
 
 /// A name that a user has chosen and that is free.
@@ -111,33 +117,18 @@ fn chosen_name(store: &Store, text: &str) -> Result<SnapshotName> {
 /// The machine's name with the first number that is free.
 fn free_name(store: &Store, machine: &Name) -> Result<SnapshotName> {
     let taken = store.names()?;
-    let mut numbered =
-        (1_u32..).map(|number| SnapshotName::new(&format!("{}-{number}", machine.as_str())));
+    let mut numbered = (1_u32..).map(|number| SnapshotName::new(&format!("{machine}-{number}")));
     let free = numbered.find(|name| name.as_ref().map_or(true, |name| !taken.contains(name)));
     Ok(free.context("there are no numbers left")??)
 }
 
 /// The user's own store, which is made if need be.
 fn store() -> Result<Store> {
-    let directory = directory()?;
+    let directory = directories::snapshots()?;
     Store::open(&directory).with_context(|| {
         format!(
             "cannot open the store of snapshots in {}",
             directory.display()
         )
     })
-}
-
-/// Where the store is, or will be when something is written to it.
-fn directory() -> Result<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let state = match variable("XDG_STATE_HOME") {
-        Some(state) => PathBuf::from(state),
-        None => {
-            let home =
-                variable("HOME").context("neither XDG_STATE_HOME nor HOME is set; set one")?;
-            PathBuf::from(home).join(".local/state")
-        }
-    };
-    Ok(state.join("cormus/snapshots"))
 }

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::fork;
 use crate::kill;
 use crate::launch::cannot_continue;
-use crate::registry::{Logs, Origin, Phase, Registry, State};
+use crate::registry::{Logs, Origin, Phase, Registry};
 use crate::spec::Verbosity;
 use crate::values::Name;
 use crate::volumes;
@@ -29,7 +29,7 @@ pub(crate) fn restore(args: &RestoreArgs, verbosity: Verbosity) -> Result<ExitCo
     let image = load(&store, &snapshot, Who::Another, &args.grants)?;
     volumes::tell_withheld(&image, verbosity);
     continue_as(image, &name, snapshot.id(), Logs::New)?;
-    writeln!(std::io::stdout(), "{}", name.as_str())?;
+    writeln!(std::io::stdout(), "{name}")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -38,12 +38,8 @@ pub(crate) fn rollback(args: &RollbackArgs, verbosity: Verbosity) -> Result<Exit
     let store = store()?;
     let snapshot = store.find(&args.snapshot)?;
     let instance = Registry::open()?.find(&args.name)?;
-    if let State::Running {
-        phase: Phase::Template,
-        ..
-    } = instance.state
-    {
-        let name = args.name.as_str();
+    if let Some((_, Phase::Template)) = instance.running() {
+        let name = &args.name;
         return Err(anyhow::anyhow!("{name} is a template, which does not run").into());
     }
     let who = match machine_of(&snapshot) {
@@ -59,7 +55,7 @@ pub(crate) fn rollback(args: &RollbackArgs, verbosity: Verbosity) -> Result<Exit
     volumes::tell_withheld(&image, verbosity);
     kill::end(&instance)?;
     continue_as(image, &args.name, snapshot.id(), Logs::Kept)?;
-    writeln!(std::io::stdout(), "{}", args.name.as_str())?;
+    writeln!(std::io::stdout(), "{}", args.name)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -120,5 +116,5 @@ pub(super) fn continue_as(
     fork::begin(&starting, &image)?;
     starting
         .wait()
-        .with_context(|| format!("{} was not made", name.as_str()))
+        .with_context(|| format!("{name} was not made"))
 }

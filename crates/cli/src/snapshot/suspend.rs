@@ -4,17 +4,18 @@
 //! and the snapshot removed when the machine goes on, so whenever this command is killed at least one of the two is there.
 
 use super::restore::{Who, continue_as, load};
-use super::{COMMAND, directory, label, save, store};
+use super::{COMMAND, label, save, store, taken};
 use crate::args::{GrantArgs, NamesArgs};
 use crate::control::{Request, ask, ask_image};
+use crate::directories;
 use crate::failure::{self, Failure};
 use crate::kill;
-use crate::registry::{Instance, Logs, Phase, Registry, State};
+use crate::registry::{Instance, Logs, Phase, Registry};
 use crate::values::Name;
 use anyhow::{Context, Result, bail};
 use cormus_store::{Snapshot, SnapshotName, Store};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// How the names of suspended machines' snapshots end.
 pub(super) const ENDING: &str = ".suspended";
@@ -36,14 +37,12 @@ pub(crate) fn suspend(args: &NamesArgs) -> Result<ExitCode, Failure> {
 }
 
 fn suspend_one(store: &Store, instance: &Instance) -> Result<()> {
-    let name = instance.name.as_str();
-    let paused = match instance.state {
-        State::Running {
-            phase: Phase::Template,
-            ..
-        } => bail!("{name} is a template, which does not run"),
-        State::Running { phase, .. } => phase == Phase::Paused,
-        _ => bail!("the machine {name} has ended"),
+    let name = &instance.name;
+    let paused = match instance.running() {
+        Some((_, Phase::Active)) => false,
+        Some((_, Phase::Paused)) => true,
+        Some((_, Phase::Template)) => bail!("{name} is a template, which does not run"),
+        None => bail!("the machine {name} has ended"),
     };
     if !paused {
         ask(instance, Request::Pause)?;
@@ -55,8 +54,7 @@ fn suspend_one(store: &Store, instance: &Instance) -> Result<()> {
     }
     written?;
     kill::end(instance)?;
-    let registry = Registry::open()?;
-    registry.remove(&registry.find(&instance.name)?)
+    Registry::open()?.remove(name)
 }
 
 fn write(store: &Store, instance: &Instance) -> Result<()> {
@@ -81,13 +79,13 @@ pub(crate) fn resume(name: &Name) -> Result<Option<()>> {
     continue_as(image, name, line, Logs::New)?;
     store
         .remove(snapshot.name())
-        .with_context(|| format!("{} goes on", name.as_str()))?;
+        .with_context(|| format!("{name} goes on"))?;
     store.collect_garbage()?;
     Ok(Some(()))
 }
 
 fn find(name: &Name) -> Result<Option<(Store, Snapshot)>> {
-    if !directory()?.exists() {
+    if !directories::snapshots()?.exists() {
         return Ok(None);
     }
     let store = store()?;
@@ -100,7 +98,7 @@ fn find(name: &Name) -> Result<Option<(Store, Snapshot)>> {
 }
 
 fn snapshot_name(machine: &Name) -> Result<SnapshotName> {
-    Ok(SnapshotName::new(&format!("{}{ENDING}", machine.as_str()))?)
+    Ok(SnapshotName::new(&format!("{machine}{ENDING}"))?)
 }
 
 pub(super) fn is_suspended(name: &SnapshotName) -> bool {
@@ -111,7 +109,7 @@ impl Suspended {
     /// All that there are.
     pub(crate) fn list() -> Result<Vec<Suspended>> {
         // Without a place for snapshots there are none.
-        if !directory().is_ok_and(|directory| directory.exists()) {
+        if !directories::snapshots().is_ok_and(|directory| directory.exists()) {
             return Ok(Vec::new());
         }
         let store = store()?;
@@ -131,7 +129,7 @@ impl Suspended {
             command: label(snapshot.metadata(), COMMAND)
                 .unwrap_or_default()
                 .to_owned(),
-            since: UNIX_EPOCH + Duration::from_nanos(snapshot.metadata().created_ns),
+            since: taken(snapshot.metadata()),
         })
     }
 }

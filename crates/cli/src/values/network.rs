@@ -1,25 +1,16 @@
 //! Where a machine may be reached and what it may reach.
 
 use anyhow::{Context, Error, Result, bail, ensure};
+use cormus_machine::Transport;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Protocol {
-    Tcp,
-    Udp,
-}
 
 /// A port of the machine that the host offers: `[ADDR:]HOST:GUEST[/udp]`.
 ///
 /// Without an address the port is offered on the loopback interface only: to offer it to other
 /// hosts is a decision to be written down, as `0.0.0.0:HOST:GUEST`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Publish {
-    pub(crate) host: SocketAddr,
-    pub(crate) guest_port: u16,
-    pub(crate) protocol: Protocol,
-}
+pub(crate) struct Publish(pub(crate) cormus_machine::Publish);
 
 const PUBLISH_FORM: &str = "write [ADDR:]HOST:GUEST[/udp], such as 8080:80";
 
@@ -27,9 +18,9 @@ impl FromStr for Publish {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (ports, protocol) = match text.split_once('/') {
-            None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), Protocol::Tcp),
-            Some((ports, "udp")) => (ports, Protocol::Udp),
+        let (ports, transport) = match text.split_once('/') {
+            None | Some((_, "tcp")) => (text.trim_end_matches("/tcp"), Transport::Tcp),
+            Some((ports, "udp")) => (ports, Transport::Udp),
             Some((_, other)) => bail!("`{other}` is neither tcp nor udp"),
         };
         let (host, guest) = ports.rsplit_once(':').context(PUBLISH_FORM)?;
@@ -39,11 +30,11 @@ impl FromStr for Publish {
         };
         let guest_port = guest.parse().context(PUBLISH_FORM)?;
         ensure!(guest_port != 0, "the machine's port cannot be 0");
-        Ok(Self {
+        Ok(Self(cormus_machine::Publish {
             host: SocketAddr::new(address, host_port.parse().context(PUBLISH_FORM)?),
             guest_port,
-            protocol,
-        })
+            transport,
+        }))
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use cormus_machine::Transport;
 use std::fmt::Debug;
 
 /// `text` must be read as `expect`; `None` means that it must be refused.
@@ -131,25 +132,27 @@ fn names() {
 
 #[test]
 fn published_ports() {
-    let publish = |host: &str, guest_port, protocol| Publish {
-        host: host.parse().unwrap(),
-        guest_port,
-        protocol,
+    let publish = |host: &str, guest_port, transport| {
+        Publish(cormus_machine::Publish {
+            host: host.parse().unwrap(),
+            guest_port,
+            transport,
+        })
     };
     check(
         "8080:80",
-        Some(publish("127.0.0.1:8080", 80, Protocol::Tcp)),
+        Some(publish("127.0.0.1:8080", 80, Transport::Tcp)),
     );
     check(
         "8080:80/tcp",
-        Some(publish("127.0.0.1:8080", 80, Protocol::Tcp)),
+        Some(publish("127.0.0.1:8080", 80, Transport::Tcp)),
     );
-    check("0:80", Some(publish("127.0.0.1:0", 80, Protocol::Tcp)));
+    check("0:80", Some(publish("127.0.0.1:0", 80, Transport::Tcp)));
     check(
         "0.0.0.0:53:53/udp",
-        Some(publish("0.0.0.0:53", 53, Protocol::Udp)),
+        Some(publish("0.0.0.0:53", 53, Transport::Udp)),
     );
-    check("[::1]:80:81", Some(publish("[::1]:80", 81, Protocol::Tcp)));
+    check("[::1]:80:81", Some(publish("[::1]:80", 81, Transport::Tcp)));
     check::<Publish>("80", None);
     check::<Publish>("80:0", None);
     check::<Publish>("80:81/sctp", None);
