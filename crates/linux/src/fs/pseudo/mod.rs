@@ -39,3 +39,6 @@ pub fn mount_all(kernel: &'static Kernel) -> SysResult<Option<Arc<Console>>> {
     )?;
     Ok(console)
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,3 +82,6 @@ fn interface_list(argument: u64) -> SysResult {
     user::write(argument, &used)?;
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests;

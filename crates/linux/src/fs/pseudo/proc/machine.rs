@@ -424,3 +424,25 @@ fn loadavg(kernel: &Kernel) -> Vec<u8> {
     )
     .into_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words as processors have them: an Intel of family 6, an AMD of family 23, one from before extended models.
+    #[test]
+    fn processor_versions() {
+        let check = |word, expect| assert_eq!(cpu_version(word), expect, "{word:#x}");
+        check(0x0009_06ea, (6, 0x9e, 10));
+        check(0x0080_0f12, (0x17, 1, 2));
+        check(0x00f0_0543, (5, 4, 3));
+    }
+
+    #[test]
+    fn uuids_are_of_version_4() {
+        let text = String::from_utf8(uuid_line(&[0xff; 32])).unwrap();
+        assert_eq!(text, "ffffffff-ffff-4fff-bfff-ffffffffffff\n");
+        let text = String::from_utf8(uuid_line(&[0; 32])).unwrap();
+        assert_eq!(text, "00000000-0000-4000-8000-000000000000\n");
+    }
+}
