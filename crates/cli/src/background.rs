@@ -4,7 +4,8 @@
 //! standard input is a socket to who starts it:
 //!
 //! ```text
-//! starter ── begin, with an image's descriptors if there is one ──► monitor
+//! starter ── begin ──► monitor
+//! starter ── state, pages: of an image, if the machine is to continue one, as soon as each is there ──► monitor
 //! starter ◄── ready, or why not ── monitor
 //! ```
 //!
@@ -14,13 +15,15 @@ use crate::control::{Control, receive, send, take_stdin};
 use crate::failure::{Ended, Failure};
 use crate::registry::{Created, Origin, Registry};
 use crate::values::Name;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use cormus_machine::Machine;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitCode};
+
+const GONE: &str = "who started this monitor is gone, or of another version";
 
 /// What a monitor tells who has started it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -80,26 +83,41 @@ fn start(
 }
 
 impl Starting {
-    /// Lets the machine begin, from an image if its descriptors are given.
-    pub(crate) fn begin(&self, image: &[OwnedFd]) {
-        let image: Vec<_> = image.iter().map(AsFd::as_fd).collect();
+    /// Lets the machine begin.
+    pub(crate) fn begin(&self) {
         // A monitor that is gone is found out by who waits for it.
-        let _ = send(&self.socket, &(), &image);
+        let _ = send(&self.socket, &(), &[]);
+    }
+
+    /// Gives the monitor what it asks for by [`Starter::receive`].
+    pub(crate) fn hand_over(&self, descriptor: BorrowedFd<'_>) {
+        // As above.
+        let _ = send(&self.socket, &(), &[descriptor]);
     }
 
     /// Waits until the machine is ready. One that could not be made leaves nothing behind.
-    pub(crate) fn wait(mut self) -> Result<()> {
+    pub(crate) fn wait(self) -> Result<()> {
         let name = &self.name;
         let reason = match receive(&self.socket) {
             Ok((Started::Ready, _)) => return Ok(()),
             Ok((Started::Failed(reason), _)) => reason,
             Err(_) => bail!("the monitor of {name} was killed; `cormus logs {name}` may say why"),
         };
-        self.child
-            .wait()
-            .context("cannot wait for the monitor's end")?;
-        Registry::open()?.remove(name)?;
+        self.abandon()?;
         bail!(reason)
+    }
+
+    /// Leaves nothing behind of a machine that is not to be.
+    pub(crate) fn abandon(self) -> Result<()> {
+        let Starting {
+            name,
+            mut child,
+            socket,
+        } = self;
+        // A monitor without its starter ends.
+        drop(socket);
+        child.wait().context("cannot wait for the monitor's end")?;
+        Registry::open()?.remove(&name)
     }
 }
 
@@ -109,11 +127,10 @@ pub(crate) struct Starter(UnixStream);
 /// Is the monitor of a registered machine that `run` makes and runs to its end.
 pub(crate) fn monitor(
     name: &Name,
-    run: impl FnOnce(&mut Option<Starter>, Vec<OwnedFd>) -> Result<Ended, Failure>,
+    run: impl FnOnce(&mut Option<Starter>) -> Result<Ended, Failure>,
 ) -> Result<ExitCode, Failure> {
-    let (starter, descriptors) = take_over()?;
-    let mut starter = Some(starter);
-    let code = match run(&mut starter, descriptors) {
+    let mut starter = Some(take_over()?);
+    let code = match run(&mut starter) {
         Ok(ended) => ended.code(),
         Err(failure) => {
             let reason = format!("{:#}", failure.error);
@@ -133,12 +150,22 @@ pub(crate) fn monitor(
 }
 
 /// Leaves the caller's session and standard input, and waits until the machine may begin.
-fn take_over() -> Result<(Starter, Vec<OwnedFd>)> {
+fn take_over() -> Result<Starter> {
     rustix::process::setsid().context("cannot leave the session of the caller")?;
     let socket = take_stdin()?;
-    let ((), descriptors) =
-        receive(&socket).context("who started this monitor is gone, or of another version")?;
-    Ok((Starter(socket), descriptors))
+    let ((), _) = receive(&socket).context(GONE)?;
+    Ok(Starter(socket))
+}
+
+impl Starter {
+    /// The next that the starter hands over.
+    pub(crate) fn receive(&self) -> Result<OwnedFd> {
+        let ((), descriptors) = receive(&self.0).context(GONE)?;
+        let count = descriptors.len();
+        let [descriptor] = <[OwnedFd; 1]>::try_from(descriptors)
+            .map_err(|_| anyhow!("{count} descriptors were handed over instead of one"))?;
+        Ok(descriptor)
+    }
 }
 
 /// The machine is there: it can be spoken to, and its starter is told so. What is no single machine has nobody to speak to.

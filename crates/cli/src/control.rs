@@ -22,7 +22,7 @@ mod client;
 mod server;
 mod wire;
 
-pub(crate) use client::{ask, ask_bytes, ask_image, image_of};
+pub(crate) use client::{ask, ask_bytes, ask_image, state_of};
 pub(crate) use server::{Control, serve_template};
 pub(crate) use wire::{receive, send};
 
@@ -129,16 +129,15 @@ fn empty_stdin() -> Result<()> {
     rustix::stdio::dup2_stdin(&null).context("cannot set the standard input")
 }
 
-/// An image's pages and its state as descriptors, which [`image_of`] makes an image again.
+/// An image's pages and its state as descriptors, which [`ask_image`] makes an image again.
 pub(crate) fn files_of(image: &Image) -> Result<[OwnedFd; 2]> {
-    let (state, memory) = image.parts();
-    let memory = memory.try_clone_to_owned();
+    let memory = image.pages().try_clone_to_owned();
     let memory = memory.context("there are no descriptors left")?;
-    Ok([memory, file_of(&state)?])
+    Ok([memory, file_of(&image.state().to_bytes())?])
 }
 
 /// Bytes as a sealed file in memory, to be handed to another process.
-fn file_of(bytes: &[u8]) -> Result<OwnedFd> {
+pub(crate) fn file_of(bytes: &[u8]) -> Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let make = || {
         let mut file = File::from(rustix::fs::memfd_create("state", flags)?);

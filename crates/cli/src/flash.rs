@@ -38,8 +38,11 @@ pub(crate) fn serve(
         Ok(image) => image,
         Err(end) => return Err(ready::ended_early(&flash.ready_when, port, &end).into()),
     };
-    image.check_files().map_err(launch::cannot_continue)?;
-    volumes::tell_withheld(&image, spec.report.verbosity);
+    image
+        .state()
+        .check_files()
+        .map_err(launch::cannot_continue)?;
+    volumes::tell_withheld(image.state(), spec.report.verbosity);
     ready()?;
     let limits = PoolLimits {
         ready: flash.ready,

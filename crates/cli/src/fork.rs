@@ -4,19 +4,20 @@
 //! a new monitor, `cormus continue NAME`.
 
 use crate::args::{ChildrenArgs, ContinueArgs};
-use crate::background::{self, Starting};
-use crate::control::{ask_image, files_of, image_of};
+use crate::background::{self, Starter, Starting};
+use crate::control::{ask_image, file_of, state_of};
 use crate::failure::{self, Failure};
-use crate::launch::continue_image;
+use crate::launch::{continue_image, shell_ahead};
 use crate::registry::{Instance, Logs, Origin, Phase, Registry};
 use crate::show::ms;
 use crate::spec::Verbosity;
 use crate::values::{Name, Publish};
 use crate::volumes;
 use anyhow::{Context, Result, bail, ensure};
-use cormus_machine::{Image, TraceTarget};
+use cormus_machine::{Config, Image, State, TraceTarget};
 use std::ffi::OsString;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 /// Makes children of a machine, which goes on.
@@ -42,9 +43,18 @@ pub(crate) fn clone(args: &ChildrenArgs, verbosity: Verbosity) -> Result<ExitCod
 /// Is the monitor of a machine that continues an image.
 pub(crate) fn continued(args: ContinueArgs) -> Result<ExitCode, Failure> {
     let name = args.registered;
-    background::monitor(&name, |starter, descriptors| {
-        let image = image_of(descriptors)?;
-        continue_image(image, |machine| {
+    background::monitor(&name, |starter| {
+        let next = |starter: &Option<Starter>| {
+            let starter = starter
+                .as_ref()
+                .context("nobody has started this monitor")?;
+            starter.receive()
+        };
+        let state = state_of(next(starter)?)?;
+        // While the pages are on their way.
+        let shell = shell_ahead(&state)?;
+        let image = Image::from_parts(state, next(starter)?).map_err(anyhow::Error::new)?;
+        continue_image(image, shell, |machine| {
             background::ready(&name, Some(machine), starter)
         })
     })
@@ -63,24 +73,27 @@ fn children(
     if verbosity >= Verbosity::Verbose && !stood_still.is_zero() {
         eprintln!("cormus: {} stood still for {}", args.name, ms(stood_still));
     }
-    check_ports(&args.publish, &image, parent.name.as_str())?;
+    check_ports(&args.publish, image.state().config(), parent.name.as_str())?;
     if args.count > 1 {
         volumes::check_several(&args.volume)?;
     }
-    volumes::give(&mut image, &args.volume)?;
-    volumes::tell_withheld(&image, verbosity);
+    volumes::give(image.state_mut(), &args.volume)?;
+    volumes::tell_withheld(image.state(), verbosity);
     for variable in &args.env {
         if let Some((name, value)) = variable.resolve(|name| std::env::var(name).ok()) {
             image
+                .state_mut()
                 .set_variable(&name, &value)
                 .with_context(|| format!("cannot give {name} to a machine"))?;
         }
     }
     let mut started = Vec::new();
     for (starting, number) in spawn_all(args, &parent)?.into_iter().zip(0..) {
-        adapt(&mut image, &starting.name)?;
-        image.config_mut().published = ports(&args.publish, number)?;
-        begin(&starting, &image)?;
+        let state = image.state_mut();
+        adapt(state, &starting.name)?;
+        state.config_mut().published = ports(&args.publish, number)?;
+        begin(&starting, state)?;
+        starting.hand_over(image.pages());
         started.push(starting);
     }
     failure::each(started, |starting| {
@@ -94,9 +107,9 @@ fn children(
 }
 
 /// Only what the program may already listen on can be given a place on the host.
-pub(crate) fn check_ports(publish: &[Publish], image: &Image, parent: &str) -> Result<()> {
+pub(crate) fn check_ports(publish: &[Publish], config: &Config, parent: &str) -> Result<()> {
     for Publish(wanted) in publish {
-        let mut known = image.config().published.iter();
+        let mut known = config.published.iter();
         ensure!(
             known.any(|known| {
                 (known.guest_port, known.transport) == (wanted.guest_port, wanted.transport)
@@ -109,10 +122,10 @@ pub(crate) fn check_ports(publish: &[Publish], image: &Image, parent: &str) -> R
 }
 
 /// Makes an image the one of the machine that is to have this name.
-pub(crate) fn adapt(image: &mut Image, name: &Name) -> Result<()> {
-    image.set_hostname(name.as_str())?;
+pub(crate) fn adapt(state: &mut State, name: &Name) -> Result<()> {
+    state.set_hostname(name.as_str())?;
     // The file is the parent's; the child's calls go to its log.
-    if let Some(trace) = &mut image.config_mut().trace {
+    if let Some(trace) = &mut state.config_mut().trace {
         *trace = TraceTarget::Stderr;
     }
     Ok(())
@@ -138,9 +151,11 @@ pub(crate) fn spawn(registry: &Registry, name: &Name, origin: &Origin<'_>) -> Re
     background::spawn(registry, name, origin, arguments)
 }
 
-/// Hands an image to a monitor.
-pub(crate) fn begin(starting: &Starting, image: &Image) -> Result<()> {
-    starting.begin(&files_of(image)?);
+/// Lets a monitor begin with an image of this state, whose pages it is given next.
+pub(crate) fn begin(starting: &Starting, state: &State) -> Result<()> {
+    let state = file_of(&state.to_bytes())?;
+    starting.begin();
+    starting.hand_over(state.as_fd());
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use crate::spec::{Limits, MachineSpec, Verbosity};
 use crate::terminal::RawTerminal;
 use crate::values::{AllowOut, Volume};
 use anyhow::{Context, Result, ensure};
-use cormus_machine::{Config, End, Image, Machine, Outbound, RootConfig, StartError};
+use cormus_machine::{Config, End, Image, Machine, Outbound, RootConfig, Shell, StartError, State};
 use std::net::ToSocketAddrs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -45,12 +45,22 @@ pub(crate) fn launch(
     ended(machine, end)
 }
 
+/// What of a machine that continues an image can be made before its pages are there.
+pub(crate) fn shell_ahead(state: &State) -> Result<Option<Shell>> {
+    Shell::ahead(state).map_err(cannot_continue)
+}
+
 /// Continues an image to its end, in a machine of its own; `ready` as for [`launch`].
 pub(crate) fn continue_image(
     image: Image,
+    shell: Option<Shell>,
     ready: impl FnOnce(&Machine) -> Result<()>,
 ) -> Result<Ended, Failure> {
-    let mut machine = Machine::from_image(&image).map_err(cannot_continue)?;
+    let machine = match shell {
+        Some(shell) => Machine::from_image_in(&image, shell),
+        None => Machine::from_image(&image),
+    };
+    let mut machine = machine.map_err(cannot_continue)?;
     // The machine has mapped what it needs.
     drop(image);
     machine.forward_signals();

@@ -34,7 +34,7 @@ pub(crate) fn run(args: RunArgs, verbosity: Verbosity) -> Result<ExitCode, Failu
 /// Is the monitor of a registered machine, started by [`start_monitor`].
 pub(crate) fn monitor(args: MonitorArgs, verbosity: Verbosity) -> Result<ExitCode, Failure> {
     let name = args.registered;
-    background::monitor(&name, |starter, _| {
+    background::monitor(&name, |starter| {
         let spec = MachineSpec::new(args.run, &name, verbosity)?;
         launch(&spec, |machine| background::ready(&name, machine, starter))
     })
@@ -48,7 +48,7 @@ fn start_monitor(name: &Name, spec: &MachineSpec) -> Result<Starting> {
     };
     let arguments = monitor_arguments(std::env::args_os().skip(1), name);
     let starting = background::spawn(&Registry::open()?, name, &origin, arguments)?;
-    starting.begin(&[]);
+    starting.begin();
     Ok(starting)
 }
 

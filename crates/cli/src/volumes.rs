@@ -4,12 +4,12 @@ use crate::launch;
 use crate::spec::{self, Verbosity};
 use crate::values::Volume;
 use anyhow::{Result, ensure};
-use cormus_machine::Image;
+use cormus_machine::State;
 
 /// Gives the next machine these volumes for those at the same places.
-pub(crate) fn give(image: &mut Image, volumes: &[Volume]) -> Result<()> {
+pub(crate) fn give(state: &mut State, volumes: &[Volume]) -> Result<()> {
     for volume in spec::volumes(volumes.to_vec())? {
-        image.set_volume(&launch::root(&volume))?;
+        state.set_volume(&launch::root(&volume))?;
     }
     Ok(())
 }
@@ -27,11 +27,11 @@ pub(crate) fn check_several(volumes: &[Volume]) -> Result<()> {
 }
 
 /// Says which volumes the machine of an image could write to and the next one cannot.
-pub(crate) fn tell_withheld(image: &Image, verbosity: Verbosity) {
+pub(crate) fn tell_withheld(state: &State, verbosity: Verbosity) {
     if verbosity < Verbosity::Normal {
         return;
     }
-    for root in image.withheld() {
+    for root in state.withheld() {
         let host = root.host.display();
         let guest = String::from_utf8_lossy(&root.mount_point);
         eprintln!(

@@ -20,8 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let number = |word: &OsString| word.to_string_lossy().parse::<u16>();
     let (count, port) = (number(count)?, number(port)?);
     let mut image = warm_up(port, program)?;
-    image.config_mut().stop_at_accept = None;
-    image.config_mut().published.clear();
+    image.state_mut().config_mut().stop_at_accept = None;
+    image.state_mut().config_mut().published.clear();
     let mut made = Vec::new();
     let mut first = Vec::new();
     for _ in 0..count {

@@ -125,7 +125,7 @@ impl Pool {
     /// A pool of an image that was taken at an accept on `guest_port`. Nothing is made yet.
     #[must_use]
     pub fn new(mut image: Image, guest_port: u16, limits: PoolLimits) -> Pool {
-        let config = image.config_mut();
+        let config = image.state_mut().config_mut();
         // Clones share nothing of the host's that only one of them could have.
         config.stop_at_accept = None;
         config.published.clear();

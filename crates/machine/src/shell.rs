@@ -1,5 +1,6 @@
 //! What of a machine its host has to make: KVM's part, memory laid out and shown to it, processors. Making one costs more than anything
-//! else about a clone, and so does filling its page tables; so a shell can be used again by another machine of the same image.
+//! else about a clone, and so does filling its page tables; so a shell can be used again by another machine of the same image, and
+//! the first can be made while the image is read.
 //!
 //! ```text
 //! Shell::new ─► Machine ─ run, end ─► Machine::into_shell ─► Machine::from_image_in ─► the next one
@@ -9,10 +10,11 @@
 //! [`Region::renew`]), processors are reset, and everything else of the monitor is made anew. Open files, working directories,
 //! signal handlers and timers are bytes of the region. What cannot be made as it was is not used again.
 
-use crate::blob::Blob;
+use crate::blob::{self, Blob};
 use crate::config::Config;
 use crate::end::StartError;
 use crate::file_size;
+use crate::image::State;
 use cormus_guest_mem::{Memory, MemorySlots, Physical, Pristine, Region, Tables, Windows};
 use cormus_kvm::{Kvm, Vcpu, Vm};
 use std::sync::Arc;
@@ -33,6 +35,18 @@ pub struct Shell {
 }
 
 impl Shell {
+    /// One for a machine of an image whose pages are still on their way ([`Machine::from_image_in`](crate::Machine::from_image_in)); none if the personality's code is
+    /// among them.
+    ///
+    /// # Errors
+    /// Says what of the host is missing.
+    pub fn ahead(state: &State) -> Result<Option<Shell>, StartError> {
+        if state.blob != blob::built_in_build() {
+            return Ok(None);
+        }
+        Shell::new(&state.config, &Blob::built_in()).map(Some)
+    }
+
     /// A new one; nothing is mapped in it but the blob.
     pub(crate) fn new(config: &Config, blob: &Blob) -> Result<Shell, StartError> {
         file_size::lift()?;

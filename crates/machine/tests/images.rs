@@ -1,7 +1,7 @@
 //! Images of machines that run, and machines made from them. Programs tell through a directory that they share with the test.
 
 use cormus_machine::store::{SnapshotName, Store};
-use cormus_machine::{Config, End, Image, Machine, Publish, RootConfig, Transport};
+use cormus_machine::{Config, End, Image, Machine, Publish, RootConfig, State, Transport};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -293,11 +293,11 @@ fn frozen_machines_end_and_clones_have_names_of_their_own() {
     assert_eq!(error.to_string(), "the machine has ended");
     shared.put("go");
     for name in ["one", "two"] {
-        image.set_hostname(name).unwrap();
+        image.state_mut().set_hostname(name).unwrap();
         assert_eq!(Machine::from_image(&image).unwrap().run(), End::Exited(0));
         assert_eq!(shared.read("result"), format!("{name}\n"));
     }
-    assert!(image.set_hostname(&"x".repeat(65)).is_err());
+    assert!(image.state_mut().set_hostname(&"x".repeat(65)).is_err());
 }
 
 /// Nobody else can stop a machine that is paused, and one that ends while it is paused cannot be captured.
@@ -329,18 +329,19 @@ fn a_paused_machine_can_be_captured_and_end() {
 fn images_travel_as_bytes_and_a_descriptor() {
     let shared = Shared::new("travel");
     let image = image_of(&["/bin/sh", "-c", SHELL], &shared);
-    let (state, memory) = image.parts();
-    let copy = || memory.try_clone_to_owned().unwrap();
-    let received = Image::from_parts(&state, copy()).unwrap();
+    let bytes = image.state().to_bytes();
+    let state = || State::from_bytes(&bytes).unwrap();
+    let pages = image.pages().try_clone_to_owned().unwrap();
+    let received = Image::from_parts(state(), pages).unwrap();
     check_clones(&received, &shared, "42\n");
-    assert!(Image::from_parts(&state[..3], copy()).is_err());
-    assert!(Image::from_parts(&state[..state.len() / 2], copy()).is_err());
-    let mut newer = state.clone();
+    assert!(State::from_bytes(&bytes[..3]).is_err());
+    assert!(State::from_bytes(&bytes[..bytes.len() / 2]).is_err());
+    let mut newer = bytes.clone();
     newer[0] ^= 0xff;
-    let error = Image::from_parts(&newer, copy()).unwrap_err();
+    let error = State::from_bytes(&newer).unwrap_err();
     assert!(error.to_string().contains("version"), "{error}");
     let unsealed = std::fs::File::open("/dev/null").unwrap();
-    assert!(Image::from_parts(&state, unsealed.into()).is_err());
+    assert!(Image::from_parts(state(), unsealed.into()).is_err());
 }
 
 /// Answers as http.server does, and counts what it has answered, which must be one in each machine.
@@ -388,8 +389,8 @@ fn a_machine_for_each_connection() {
     let mut image = remote.capture().unwrap();
     remote.signal(9);
     runs.join().unwrap();
-    image.config_mut().stop_at_accept = None;
-    image.config_mut().published.clear();
+    image.state_mut().config_mut().stop_at_accept = None;
+    image.state_mut().config_mut().published.clear();
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

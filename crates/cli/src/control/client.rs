@@ -38,11 +38,15 @@ pub(crate) fn ask_bytes(instance: &Instance, request: Request) -> Result<Vec<u8>
 }
 
 /// The image that two descriptors are: its pages and its state.
-pub(crate) fn image_of(descriptors: Vec<OwnedFd>) -> Result<Image> {
+fn image_of(descriptors: Vec<OwnedFd>) -> Result<Image> {
     let [memory, state] = <[OwnedFd; 2]>::try_from(descriptors)
         .map_err(|descriptors| anyhow!("{} descriptors are no image", descriptors.len()))?;
-    let state = super::bytes_of(state)?;
-    Ok(Image::from_parts(&state, memory)?)
+    Ok(Image::from_parts(state_of(state)?, memory)?)
+}
+
+/// The state of an image, from a file in memory.
+pub(crate) fn state_of(state: OwnedFd) -> Result<cormus_machine::State> {
+    Ok(cormus_machine::State::from_bytes(&super::bytes_of(state)?)?)
 }
 
 fn nonsense(instance: &Instance) -> anyhow::Error {

@@ -193,6 +193,7 @@ impl Machine {
         let image = paused.capture().map_err(refusal)?;
         // What no clone could be made from is no template.
         image
+            .state()
             .check_files()
             .map_err(cannot_continue)
             .map_err(failed)?;

@@ -9,7 +9,7 @@ use crate::launch::outbound;
 use crate::values::Volume;
 use crate::volumes;
 use anyhow::{Context, Result, ensure};
-use cormus_machine::{Config, Image, RootConfig};
+use cormus_machine::{Config, RootConfig, State};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -23,12 +23,12 @@ pub(super) enum Source {
     Elsewhere,
 }
 
-/// Gives the image what it may use.
-pub(super) fn apply(image: &mut Image, args: &GrantArgs, source: Source) -> Result<()> {
-    check_ports(&args.publish, image, "the snapshot's machine")?;
+/// Gives the machine what it may use.
+pub(super) fn apply(state: &mut State, args: &GrantArgs, source: Source) -> Result<()> {
+    check_ports(&args.publish, state.config(), "the snapshot's machine")?;
     let outbound = outbound(&args.allow_out)?;
-    volumes::give(image, &args.volume)?;
-    let config = image.config_mut();
+    volumes::give(state, &args.volume)?;
+    let config = state.config_mut();
     let (tree, volumes) = config
         .roots
         .split_first_mut()

@@ -82,7 +82,7 @@ fn save(
     let labels = BTreeMap::from([
         (MACHINE.to_owned(), instance.name.to_string()),
         (COMMAND.to_owned(), command),
-        (SEAL.to_owned(), seal.of(&image.parts().0)),
+        (SEAL.to_owned(), seal.of(&image.state().to_bytes())),
     ]);
     image
         .save(store, name, parent, labels)

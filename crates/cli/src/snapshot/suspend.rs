@@ -3,14 +3,14 @@
 //! A suspended machine is a snapshot whose name is the machine's with [`ENDING`]. The machine is ended when the snapshot is whole,
 //! and the snapshot removed when the machine goes on, so whenever this command is killed at least one of the two is there.
 
-use super::restore::{Who, continue_as, load};
+use super::restore::{Who, continue_as, open};
 use super::{COMMAND, label, save, store, taken};
 use crate::args::{GrantArgs, NamesArgs};
 use crate::control::{Request, ask, ask_image};
 use crate::directories;
 use crate::failure::{self, Failure};
 use crate::kill;
-use crate::registry::{Instance, Logs, Phase, Registry};
+use crate::registry::{Instance, Phase, Registry};
 use crate::values::Name;
 use anyhow::{Context, Result, bail};
 use cormus_store::{Snapshot, SnapshotName, Store};
@@ -73,10 +73,10 @@ pub(crate) fn resume(name: &Name) -> Result<Option<()>> {
     let Some((store, snapshot)) = find(name)? else {
         return Ok(None);
     };
-    let image = load(&store, &snapshot, Who::Itself, &GrantArgs::default())?;
+    let unread = open(&store, &snapshot, Who::Itself, &GrantArgs::default())?;
     // The line goes on from before: the snapshot is removed now.
     let line = snapshot.metadata().parent().unwrap_or(snapshot.id());
-    continue_as(image, name, line, Logs::New)?;
+    continue_as(unread, name, line)?;
     store
         .remove(snapshot.name())
         .with_context(|| format!("{name} goes on"))?;

@@ -230,6 +230,16 @@ fn damage_is_refused_with_the_reason() {
     );
     registry.follow("count").next();
     assert!(registry.line("count").contains("active"));
+    // The monitor that was started for a restore is gone, and so is its machine's name.
+    refused(
+        &registry.run(&["restore", "s", "--name", "other"]),
+        "cannot read the snapshot s",
+    );
+    refused(
+        &registry.run(&["logs", "other"]),
+        "there is no machine named other",
+    );
+    assert_eq!(registry.running().len(), 1);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! is an image from another process.
 
 use super::needs::Host;
+use super::state::{self, State};
 use super::{Image, ImageError};
 use crate::blob;
 use crate::config::host_cpu_count;
@@ -74,7 +75,7 @@ impl Image {
     ) -> Result<Committed, SaveError> {
         let mut new = NewSnapshot::new(parent);
         new.description = Description {
-            state_version: super::state::VERSION,
+            state_version: state::VERSION,
             labels,
             ..Description::default()
         };
@@ -110,19 +111,62 @@ impl Image {
     /// Reads an image from a snapshot. It is checked whole before a machine is made from it.
     ///
     /// # Errors
-    /// When it is damaged, of another version, or the host lacks memory.
+    /// When it is damaged, of another version, or this host is not like the one that it was taken on.
     pub fn load(snapshot: &Snapshot) -> Result<Image, LoadError> {
+        Unread::open(snapshot)?.read()
+    }
+}
+
+/// An image in a snapshot whose pages have not been read yet, which takes its time: what it needs can be looked at, given and
+/// prepared before.
+pub struct Unread<'a> {
+    snapshot: &'a Snapshot,
+    state: State,
+}
+
+impl<'a> Unread<'a> {
+    /// Reads all but the pages.
+    ///
+    /// # Errors
+    /// When it is damaged, of another version, or this host is not like the one that it was taken on.
+    pub fn open(snapshot: &'a Snapshot) -> Result<Unread<'a>, LoadError> {
         let host = Host::look().map_err(LoadError::Host)?;
         let lacks = host.lacks(&snapshot.metadata().description);
         if !lacks.is_empty() {
             return Err(LoadError::Lacks(lacks));
         }
-        Image::load_for(snapshot, blob::built_in_build())
+        let state = State::from_bytes(&snapshot.state()?)?;
+        Ok(Unread { snapshot, state })
     }
 
-    /// Reads an image for a program that has the personality of this build.
-    fn load_for(snapshot: &Snapshot, build: u64) -> Result<Image, LoadError> {
-        let state = super::state::State::from_bytes(&snapshot.state()?)?;
+    /// Where the pages are.
+    #[must_use]
+    pub fn snapshot(&self) -> &'a Snapshot {
+        self.snapshot
+    }
+
+    /// Everything but the pages.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The same, to be changed: what the next machines are given.
+    pub fn state_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+
+    /// Reads the pages, on all processors.
+    ///
+    /// # Errors
+    /// When they are damaged, or the host lacks memory.
+    pub fn read(self) -> Result<Image, LoadError> {
+        self.read_for(blob::built_in_build())
+    }
+
+    /// Reads the pages for a program that has the personality of this build.
+    fn read_for(self, build: u64) -> Result<Image, LoadError> {
+        let Unread { snapshot, state } = self;
         // What this program has it need not have twice.
         let code = if state.blob == build {
             blob::built_in_code().len() as u64
@@ -216,7 +260,7 @@ mod tests {
 
         let store = Store::open(&shared.join("store")).unwrap();
         let snapshot = save(&image, &store, "ours");
-        let mut other = Image::load_for(&snapshot, OTHER).unwrap();
+        let mut other = Unread::open(&snapshot).unwrap().read_for(OTHER).unwrap();
         other.state.blob = OTHER;
         assert_eq!(Machine::from_image(&other).unwrap().run(), End::Exited(7));
         // It keeps it when it is written again.

@@ -15,24 +15,18 @@ mod state;
 mod volumes;
 mod world;
 
-use crate::config::Config;
 use cormus_guest_mem::Frozen;
-use cormus_hypercall::boot::{Request, VARIABLE_LEN_MAX};
+use cormus_hypercall::boot::VARIABLE_LEN_MAX;
 use cormus_linux_abi::Errno;
-pub use disk::{LoadError, SaveError};
-use state::State;
+pub use disk::{LoadError, SaveError, Unread};
+pub use state::State;
 pub(crate) use state::{
     Contents, FrozenAlarm, FrozenClock, FrozenEdge, FrozenEdges, FrozenFile, FrozenFiles,
     FrozenMapped, FrozenRequests,
 };
+use state::{HOSTNAME_LEN_MAX, VARIABLE_COUNT_MAX};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
-
-/// Longest name that uname(2) has room for.
-const HOSTNAME_LEN_MAX: usize = 64;
-
-/// Most variables that wait to be told to a machine: half of the requests that may wait.
-const VARIABLE_COUNT_MAX: usize = 64;
 
 /// A machine at rest.
 ///
@@ -132,10 +126,15 @@ impl CaptureError {
 }
 
 impl Image {
-    /// What the next machine is given. What may be changed are its published ports and outbound rules, limits of processors, and the
-    /// log level; what the program has already been told stays.
-    pub fn config_mut(&mut self) -> &mut Config {
-        &mut self.state.config
+    /// Everything of it but its pages.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The same, to be changed: what the next machines are given.
+    pub fn state_mut(&mut self) -> &mut State {
+        &mut self.state
     }
 
     /// How long the machine stood still for it; nothing where the image came from elsewhere.
@@ -144,68 +143,19 @@ impl Image {
         self.pause
     }
 
-    /// The file with the pages.
-    pub(crate) fn parts_fd(&self) -> BorrowedFd<'_> {
+    /// Its pages, as a sealed file in memory; with the state it can be handed to another process.
+    #[must_use]
+    pub fn pages(&self) -> BorrowedFd<'_> {
         self.memory.fd()
     }
 
-    /// What the machine was made from, without the right to change volumes that are not shared.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.state.config
-    }
-
-    /// Gives the next machines another name: what uname(2) and gethostname(2) tell from the first instant on.
+    /// An image from another process: its state, and what [`Image::pages`] is there.
     ///
     /// # Errors
-    /// When the name is longer than Linux lets one be.
-    pub fn set_hostname(&mut self, name: &str) -> Result<(), ImageError> {
-        if name.len() > HOSTNAME_LEN_MAX {
-            return Err(ImageError::Hostname);
-        }
-        name.clone_into(&mut self.state.config.hostname);
-        let waiting = &mut self.state.requests.waiting;
-        waiting.retain(|request| !matches!(request, Request::Hostname(_)));
-        waiting.push(Request::Hostname(name.to_owned()));
-        Ok(())
-    }
-
-    /// Gives the next machines a variable, which they find as a line of `/proc/cormus/env`: the environment of programs that run
-    /// cannot be changed.
-    ///
-    /// # Errors
-    /// When the name is no name, or the two do not fit in a line.
-    pub fn set_variable(&mut self, name: &str, value: &str) -> Result<(), ImageError> {
-        let line = format!("{name}={value}");
-        let strange = |byte: u8| matches!(byte, 0 | b'\n');
-        if name.is_empty() || name.contains('=') || line.bytes().any(strange) {
-            return Err(ImageError::Variable);
-        }
-        if line.len() > VARIABLE_LEN_MAX {
-            return Err(ImageError::LongVariable);
-        }
-        let waiting = &mut self.state.requests.waiting;
-        let variable = |request: &&Request| matches!(request, Request::Variable(_));
-        if waiting.iter().filter(variable).count() >= VARIABLE_COUNT_MAX {
-            return Err(ImageError::Variables);
-        }
-        waiting.push(Request::Variable(line));
-        Ok(())
-    }
-
-    /// The state as bytes, and the pages as a descriptor, to be handed to another process.
-    #[must_use]
-    pub fn parts(&self) -> (Vec<u8>, BorrowedFd<'_>) {
-        (self.state.to_bytes(), self.memory.fd())
-    }
-
-    /// The reverse of [`Image::parts`].
-    ///
-    /// # Errors
-    /// When the bytes are not of this version, or the pages could still be changed by another process.
-    pub fn from_parts(state: &[u8], memory: OwnedFd) -> Result<Image, ImageError> {
+    /// When the pages could still be changed by another process.
+    pub fn from_parts(state: State, memory: OwnedFd) -> Result<Image, ImageError> {
         Ok(Image {
-            state: State::from_bytes(state)?,
+            state,
             memory: Frozen::received(memory).map_err(|error| ImageError::Invalid {
                 reason: format!("its memory is no sealed file of the right size ({error})"),
             })?,

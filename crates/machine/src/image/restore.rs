@@ -28,8 +28,8 @@ impl Machine {
         Machine::continued(image, blob, shell)
     }
 
-    /// The same in the shell of a machine of this image that has ended ([`Machine::into_shell`]): nothing of that one is left,
-    /// and what machines of the image touch is there already.
+    /// The same in a shell that was made ahead ([`Shell::ahead`]), or in that of a machine of this image that has ended
+    /// ([`Machine::into_shell`]): nothing of that one is left, and what machines of the image touch is there already.
     ///
     /// # Errors
     /// As [`Machine::from_image`]; also if the shell cannot be made what it was, as after a program that unmapped its libraries.
@@ -56,17 +56,17 @@ fn blob_of(image: &Image) -> Result<Blob, StartError> {
     Blob::at_rest(image.state.blob, &image.memory).map_err(|reason| StartError::Image { reason })
 }
 
-impl Image {
+impl State {
     /// Whether all host files that the machine uses are there and the same, and can be used as it does: what [`Machine::from_image`]
     /// will find.
     ///
     /// # Errors
     /// Says which is not.
     pub fn check_files(&self) -> Result<(), StartError> {
-        self.state.check_mappings()?;
-        let files = Files::new(&self.state.config.roots)?;
-        files.thaw(&self.state.files.handles).map_err(file_error)?;
-        files.thaw_mapped(&self.state.files).map_err(file_error)?;
+        self.check_mappings()?;
+        let files = Files::new(&self.config.roots)?;
+        files.thaw(&self.files.handles).map_err(file_error)?;
+        files.thaw_mapped(&self.files).map_err(file_error)?;
         Ok(())
     }
 }

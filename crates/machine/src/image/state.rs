@@ -3,7 +3,7 @@
 use super::ImageError;
 use crate::config::Config;
 use cormus_guest_mem::FrozenWindow;
-use cormus_hypercall::boot::Request;
+use cormus_hypercall::boot::{Request, VARIABLE_LEN_MAX};
 use cormus_kvm::Processor;
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +12,15 @@ pub(super) const VERSION: u32 = 3;
 /// Most bytes of a state: registers of every vCPU, and a mapping table far beyond what a host process may have.
 const LEN_MAX: usize = 64 << 20;
 
-/// A machine at rest without its pages.
+/// Longest name that uname(2) has room for.
+pub(super) const HOSTNAME_LEN_MAX: usize = 64;
+
+/// Most variables that wait to be told to a machine: half of the requests that may wait.
+pub(super) const VARIABLE_COUNT_MAX: usize = 64;
+
+/// A machine at rest without its pages: registers, tables, and what it was made from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct State {
+pub struct State {
     /// What the next machine is made from.
     pub(crate) config: Config,
     /// Numbers of the roots that this one could change.
@@ -126,13 +132,69 @@ pub(crate) enum FrozenEdge {
 }
 
 impl State {
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    /// What the next machine is given. What may be changed are its published ports and outbound rules, limits of processors, and the
+    /// log level; what the program has already been told stays.
+    pub fn config_mut(&mut self) -> &mut Config {
+        &mut self.config
+    }
+
+    /// What the machine was made from, without the right to change volumes that are not shared.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Gives the next machines another name: what uname(2) and gethostname(2) tell from the first instant on.
+    ///
+    /// # Errors
+    /// When the name is longer than Linux lets one be.
+    pub fn set_hostname(&mut self, name: &str) -> Result<(), ImageError> {
+        if name.len() > HOSTNAME_LEN_MAX {
+            return Err(ImageError::Hostname);
+        }
+        name.clone_into(&mut self.config.hostname);
+        let waiting = &mut self.requests.waiting;
+        waiting.retain(|request| !matches!(request, Request::Hostname(_)));
+        waiting.push(Request::Hostname(name.to_owned()));
+        Ok(())
+    }
+
+    /// Gives the next machines a variable, which they find as a line of `/proc/cormus/env`: the environment of programs that run
+    /// cannot be changed.
+    ///
+    /// # Errors
+    /// When the name is no name, or the two do not fit in a line.
+    pub fn set_variable(&mut self, name: &str, value: &str) -> Result<(), ImageError> {
+        let line = format!("{name}={value}");
+        let strange = |byte: u8| matches!(byte, 0 | b'\n');
+        if name.is_empty() || name.contains('=') || line.bytes().any(strange) {
+            return Err(ImageError::Variable);
+        }
+        if line.len() > VARIABLE_LEN_MAX {
+            return Err(ImageError::LongVariable);
+        }
+        let waiting = &mut self.requests.waiting;
+        let variable = |request: &&Request| matches!(request, Request::Variable(_));
+        if waiting.iter().filter(variable).count() >= VARIABLE_COUNT_MAX {
+            return Err(ImageError::Variables);
+        }
+        waiting.push(Request::Variable(line));
+        Ok(())
+    }
+
+    /// As bytes, to be handed to another process.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = VERSION.to_le_bytes().to_vec();
         bytes.extend(postcard::to_allocvec(self).unwrap_or_default());
         bytes
     }
 
-    pub(super) fn from_bytes(bytes: &[u8]) -> Result<State, ImageError> {
+    /// The reverse of [`State::to_bytes`].
+    ///
+    /// # Errors
+    /// When the bytes are not of this version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<State, ImageError> {
         let invalid = |reason: String| ImageError::Invalid { reason };
         let (version, rest) = bytes
             .split_first_chunk::<4>()

@@ -2,10 +2,10 @@
 //!
 //! The machine of the image may be going on, and two machines that write the same files without knowing of each other destroy them. So an
 //! image withholds every volume that is not declared [`shared`](RootConfig::shared): the next machine can only read it, unless it is
-//! the machine itself that goes on ([`Image::continue_itself`]), or is given the volume anew ([`Image::set_volume`]).
+//! the machine itself that goes on ([`State::continue_itself`]), or is given the volume anew ([`State::set_volume`]).
 
+use super::ImageError;
 use super::state::State;
-use super::{Image, ImageError};
 use crate::config::{Config, RootConfig};
 use crate::end::StartError;
 use crate::files;
@@ -25,13 +25,13 @@ pub(super) fn withhold(config: &mut Config) -> Vec<u32> {
     changeable
 }
 
-impl Image {
+impl State {
     /// Says that the machine of the image does not go on but for the next one, which is the same again: as after the image was taken to
     /// go back to, or to let the machine rest. Its volumes are its own then, shared or not.
     pub fn continue_itself(&mut self) {
         let State {
             changeable, config, ..
-        } = &mut self.state;
+        } = self;
         for (number, root) in (0..).zip(&mut config.roots) {
             root.writable |= changeable.contains(&number);
         }
@@ -45,7 +45,7 @@ impl Image {
     pub fn set_volume(&mut self, volume: &RootConfig) -> Result<(), ImageError> {
         let State {
             changeable, config, ..
-        } = &mut self.state;
+        } = self;
         let mut volumes = (0..).zip(&mut config.roots).skip(1);
         let (number, root) = volumes
             .find(|(_, root)| root.mount_point == volume.mount_point)
@@ -59,19 +59,17 @@ impl Image {
 
     /// Volumes that the machine of the image could change and the next one can only read.
     pub fn withheld(&self) -> impl Iterator<Item = &RootConfig> {
-        self.state.withheld().map(|(_, root)| root)
+        self.withheld_roots().map(|(_, root)| root)
     }
-}
 
-impl State {
-    fn withheld(&self) -> impl Iterator<Item = (u32, &RootConfig)> {
+    fn withheld_roots(&self) -> impl Iterator<Item = (u32, &RootConfig)> {
         let roots = (0..).zip(&self.config.roots);
         roots.filter(|(number, root)| !root.writable && self.changeable.contains(number))
     }
 
     /// What the personality has to be told, which knows of mounts that can be changed.
     pub(super) fn withdrawals(&self) -> Vec<Request> {
-        let withheld = self.withheld();
+        let withheld = self.withheld_roots();
         withheld
             .map(|(number, _)| Request::ReadOnly(number))
             .collect()

@@ -117,7 +117,7 @@ fn in_child(image: &Image, guest_port: u16, uses_max: u32, socket: &OwnedFd) -> 
     // No clone outlives the pool. A pool that is gone already shows at the socket.
     // SAFETY: passes numbers only.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    keep_only([socket.as_raw_fd(), image.parts_fd().as_raw_fd()]);
+    keep_only([socket.as_raw_fd(), image.pages().as_raw_fd()]);
     let code = match live(image, guest_port, uses_max, socket) {
         Ok(()) => 0,
         Err(error) => {
