@@ -5,6 +5,10 @@
 //! the file privately, so machines share the pages that none of them writes; the region is copied, since
 //! its pages are shared among a machine's windows and cannot be private mappings.
 
+mod shown;
+
+pub use shown::Shown;
+
 use crate::copier::Copier;
 use crate::sys;
 use crate::vma::FileId;
@@ -12,6 +16,7 @@ use cormus_hypercall::layout::{REGION_SIZE_MAX, WINDOW_SIZE};
 use cormus_linux_abi::{Errno, SysResult};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -199,7 +204,7 @@ impl Frozen {
     pub fn extents(&self, place: u64) -> Extents<'_> {
         Extents {
             frozen: self,
-            place,
+            rest: place..place,
         }
     }
 
@@ -267,7 +272,8 @@ impl Frozen {
 #[derive(Debug)]
 pub struct Extents<'a> {
     frozen: &'a Frozen,
-    place: u64,
+    /// What is left of the last one found: the host goes through all its pages to find its end.
+    rest: Range<u64>,
 }
 
 impl Extents<'_> {
@@ -276,18 +282,20 @@ impl Extents<'_> {
     /// # Errors
     /// The host's.
     pub fn next(&mut self, len_max: u64) -> Option<SysResult<(u64, u64)>> {
-        match sys::next_data(self.frozen.fd(), self.place, SIZE).transpose()? {
-            Err(error) => {
-                self.place = SIZE;
-                Some(Err(error))
-            }
-            Ok((start, stop)) => {
-                let space_end = (start / WINDOW_SIZE + 1) * WINDOW_SIZE;
-                let end = stop.min(space_end).min(start.saturating_add(len_max));
-                self.place = end;
-                Some(Ok((start, end - start)))
+        if self.rest.is_empty() {
+            match sys::next_data(self.frozen.fd(), self.rest.end, SIZE).transpose()? {
+                Err(error) => {
+                    self.rest = SIZE..SIZE;
+                    return Some(Err(error));
+                }
+                Ok((start, end)) => self.rest = start..end,
             }
         }
+        let Range { start, end } = self.rest;
+        let space_end = (start / WINDOW_SIZE + 1) * WINDOW_SIZE;
+        let part_end = end.min(space_end).min(start.saturating_add(len_max));
+        self.rest.start = part_end;
+        Some(Ok((start, part_end - start)))
     }
 }
 

@@ -30,7 +30,7 @@ mod window;
 
 pub use copier::Copier;
 pub use frozen::{
-    Extents, Frozen, FrozenBacking, FrozenMapping, FrozenWindow, MappedFile, WindowsAtRest,
+    Extents, Frozen, FrozenBacking, FrozenMapping, FrozenWindow, MappedFile, Shown, WindowsAtRest,
     WindowsSeen,
 };
 pub use mapping::{Backing, Mapping};

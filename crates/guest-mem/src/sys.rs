@@ -49,13 +49,29 @@ fn membarrier(register: i32, barrier: i32) -> SysResult<()> {
 }
 
 /// Maps anew, anywhere or (with `MAP_FIXED_NOREPLACE`) at a free place.
-pub(crate) fn mmap(address: u64, len: u64, protection: i32, flags: i32, fd: RawFd) -> SysResult {
+pub(crate) fn mmap(
+    address: u64,
+    len: u64,
+    protection: i32,
+    flags: i32,
+    fd: RawFd,
+    offset: u64,
+) -> SysResult {
     assert!(
         flags & libc::MAP_FIXED == 0,
         "replacing a mapping is mmap_over's"
     );
     // SAFETY: without MAP_FIXED nothing that exists is replaced.
-    let result = unsafe { libc::mmap(address as *mut _, len as usize, protection, flags, fd, 0) };
+    let result = unsafe {
+        libc::mmap(
+            address as *mut _,
+            len as usize,
+            protection,
+            flags,
+            fd,
+            offset.cast_signed(),
+        )
+    };
     if result == libc::MAP_FAILED {
         return Err(last_error());
     }
@@ -220,6 +236,7 @@ pub(crate) fn allocate(len: u64) -> SysResult {
         libc::PROT_READ | libc::PROT_WRITE,
         libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
         -1,
+        0,
     )
 }
 
@@ -230,7 +247,7 @@ pub(crate) fn reserve(address: u64, len: u64) -> SysResult {
     } else {
         libc::MAP_FIXED_NOREPLACE
     };
-    let got = mmap(address, len, libc::PROT_NONE, RESERVED | fixed, -1)?;
+    let got = mmap(address, len, libc::PROT_NONE, RESERVED | fixed, -1, 0)?;
     if address != 0 && got != address {
         // A kernel that does not know MAP_FIXED_NOREPLACE takes the address as a hint.
         // SAFETY: just mapped, used by nobody.

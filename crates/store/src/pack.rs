@@ -10,7 +10,8 @@ use crate::id::PackId;
 use crate::wire::{Reader, put_preamble, put_u32};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 const MAGIC: &[u8; 8] = b"CRMSPAK\0";
 const VERSION: u16 = 1;
@@ -23,6 +24,9 @@ pub(crate) const BYTES_MAX: u64 = 1 << 44;
 
 /// Packs that a reader keeps open. A long history has hundreds of packs, and a process 1024 descriptors.
 const OPEN_MAX: usize = 64;
+
+/// Bytes after which the disk begins to write what lies in the host's memory, while more is encoded: the end waits for the rest alone.
+const SYNC_BYTES: u64 = 8 << 20;
 
 const _: () = assert!(HEADER_BYTES == 8 + 2 + 2 + 4);
 
@@ -60,6 +64,39 @@ pub(crate) struct PackWriter {
     id: PackId,
     file: Mutex<Option<Arc<DiskFile>>>,
     end: AtomicU64,
+    ahead: Mutex<Ahead>,
+}
+
+/// What is written to the disk while more is appended.
+#[derive(Default)]
+struct Ahead {
+    /// End of the file when that began last.
+    end: u64,
+    thread: Option<JoinHandle<Result<(), FileError>>>,
+}
+
+impl Ahead {
+    /// Begins, unless it is under way or there is little to write.
+    fn begin(&mut self, file: &Arc<DiskFile>, end: u64) -> Result<(), FileError> {
+        let busy = (self.thread.as_ref()).is_some_and(|thread| !thread.is_finished());
+        if busy || end < self.end + SYNC_BYTES {
+            return Ok(());
+        }
+        self.finish()?;
+        self.end = end;
+        let file = Arc::clone(file);
+        // Without a thread all of it is left for the end.
+        self.thread = std::thread::Builder::new().spawn(move || file.sync()).ok();
+        Ok(())
+    }
+
+    /// Waits for what is under way. The host tells of a failure once, so it must not be lost.
+    fn finish(&mut self) -> Result<(), FileError> {
+        let thread = self.thread.take().map(JoinHandle::join);
+        thread.map_or(Ok(()), |joined| {
+            joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
 }
 
 impl PackWriter {
@@ -69,7 +106,12 @@ impl PackWriter {
             id: PackId(random_id()),
             file: Mutex::new(None),
             end: AtomicU64::new(HEADER_BYTES as u64),
+            ahead: Mutex::default(),
         }
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn id(&self) -> PackId {
@@ -86,6 +128,7 @@ impl PackWriter {
         let file = self.file()?;
         let offset = self.end.fetch_add(chunks.len() as u64, Ordering::Relaxed);
         file.write_at(chunks, offset)?;
+        self.ahead().begin(&file, offset + chunks.len() as u64)?;
         Ok(offset)
     }
 
@@ -110,6 +153,7 @@ impl PackWriter {
     pub(crate) fn sync(&self) -> Result<(), FileError> {
         let slot = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = &*slot {
+            self.ahead().finish()?;
             file.sync()?;
             self.disk.sync_folder(Folder::Packs)?;
         }
@@ -126,6 +170,7 @@ impl PackWriter {
     pub(crate) fn discard(&self) {
         let mut slot = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.take().is_some() {
+            let _ = self.ahead().finish();
             let _ = self.disk.unlink(Folder::Packs, &file_name(self.id));
         }
     }

@@ -19,9 +19,8 @@ use cormus_store::{
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Memory that is written at a time: enough for several threads to compress. The buffer costs a page fault a page, as much as
-/// everything else that is done with it.
-const WRITTEN_LEN: u64 = 4 << 20;
+/// Memory that is written at a time, by several threads.
+const WRITTEN_LEN: u64 = 64 << 20;
 
 /// Why an image could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -84,14 +83,12 @@ impl Image {
         let mut writer = store.write(new)?;
         writer.state(&self.state.to_bytes())?;
         let code = self.write_code(&mut writer)?;
-        let mut buffer = Vec::new();
         let mut extents = self.memory.extents(code);
         while let Some(extent) = extents.next(WRITTEN_LEN) {
             let (place, len) = extent.map_err(unread)?;
-            buffer.resize(len as usize, 0);
-            self.memory.read(place, &mut buffer).map_err(unread)?;
+            let pages = self.memory.show(place, len).map_err(unread)?;
             let (space, address) = Frozen::space(place);
-            writer.memory(&[run(space, address, &buffer)])?;
+            writer.memory(&[run(space, address, &pages)])?;
         }
         Ok(writer.commit(name)?)
     }
