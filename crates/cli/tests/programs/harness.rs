@@ -1,5 +1,6 @@
 //! Starting `cormus`, waiting for it with a limit, and looking at what it left.
 
+use crate::rests;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
@@ -42,9 +43,10 @@ pub(crate) fn run_with_input(options: &[&str], program: &[&str], input: &str) ->
     finish(cormus(&words), input)
 }
 
-/// Runs a program with its defaults; it must succeed and print exactly this.
+/// Runs a program with its defaults, and once more with rests; both times it must succeed and print exactly this.
 pub(crate) fn check(program: &[&str], expect: &str) {
     check_outcome(program, &run(&[], program), expect);
+    check_outcome(program, &rests::run(program), expect);
 }
 
 pub(crate) fn check_outcome(program: &[&str], outcome: &Outcome, expect: &str) {
@@ -62,7 +64,7 @@ pub(crate) fn check_like_host(program: &[&str]) {
     let mut host = Command::new(program[0]);
     host.args(&program[1..]);
     let host = finish(host, "");
-    check_outcome(program, &run(&[], program), &host.stdout);
+    check(program, &host.stdout);
 }
 
 /// Runs any command to its end; it must succeed.

@@ -1,7 +1,7 @@
 //! Runs a program in a machine that is brought to rest and continued in another one, again and again, at random instants. Every few
 //! times what lies between the two is a snapshot on disk.
 //!
-//! `resting SEED PROGRAM`: the program must notice nothing. The environment and the directory are the caller's.
+//! `resting SEED PROGRAM [ARGS…]`: the program must notice nothing. The environment and the directory are the caller's.
 
 use cormus_machine::store::{Snapshot, SnapshotName, Store};
 use cormus_machine::{CaptureError, Config, End, Image, Machine};
@@ -39,10 +39,11 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let seed: Option<u64> = arguments.next().and_then(|seed| seed.parse().ok());
     let (Some(seed), Some(program)) = (seed, arguments.next()) else {
-        eprintln!("usage: resting SEED PROGRAM");
+        eprintln!("usage: resting SEED PROGRAM [ARGS…]");
         return ExitCode::FAILURE;
     };
     let mut config = config(&program);
+    config.arguments.extend(arguments.map(String::into_bytes));
     if seed.is_multiple_of(2) {
         config.rewrite_after = 1;
     }
