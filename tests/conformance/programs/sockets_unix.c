@@ -170,6 +170,8 @@ static void named(void)
     int abstract = OK("abstract", bound(SOCK_STREAM, "@conform-abstract"));
     listen(abstract, 1);
     c = OK("abstract_connect", connected(SOCK_STREAM, "@conform-abstract"));
+    close(accept(abstract, NULL, NULL));
+    OK("abstract_after_accepted", connected(SOCK_STREAM, "@conform-abstract"));
     ERR("abstract_other", connected(SOCK_STREAM, "@conform-abstrac"), ECONNREFUSED);
     ERR("abstract_taken", bound(SOCK_STREAM, "@conform-abstract"), EADDRINUSE);
     close(abstract);

@@ -340,7 +340,8 @@ impl UnixSocket {
 
     /// Gives the name back and ends the connection, or those that wait to be accepted.
     fn end(&self) {
-        self.kernel.unix.release(&self.local.lock());
+        let me: Weak<dyn SocketOps> = self.me.clone();
+        self.kernel.unix.release(&self.local.lock(), &me);
         let old = core::mem::replace(&mut *self.state.lock(), State::Closed);
         match old {
             State::Connected(transport) => transport.close(false),

@@ -219,7 +219,8 @@ impl SocketOps for UnixDatagram {
     }
 
     fn close(&self, _options: &Options) {
-        self.kernel.unix.release(&self.local.lock());
+        let me: Weak<dyn SocketOps> = self.me.clone();
+        self.kernel.unix.release(&self.local.lock(), &me);
         self.inbox.end();
         self.inbox.clear();
     }

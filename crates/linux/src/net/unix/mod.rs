@@ -25,3 +25,6 @@ pub(super) fn each_control(socket: &dyn SocketOps, visit: &mut dyn FnMut(&mut Co
     }
     false
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,10 +156,15 @@ impl UnixNames {
         found.ok_or(Errno::ECONNREFUSED)
     }
 
-    /// Gives an abstract name back; a name in the tree stays until it is unlinked.
-    pub(in crate::net) fn release(&self, name: &Name) {
+    /// Gives an abstract name back if it is the socket's: accepted connections show that of their listener. A name in the tree stays
+    /// until it is unlinked.
+    pub(in crate::net) fn release(&self, name: &Name, socket: &Weak<dyn SocketOps>) {
         if let Name::Abstract(name) = name {
-            self.abstracts.lock().remove(name);
+            let mut names = self.abstracts.lock();
+            let holder = names.get(name);
+            if holder.is_some_and(|holder| Weak::ptr_eq(holder, socket)) {
+                names.remove(name);
+            }
         }
     }
 }
