@@ -2,7 +2,7 @@
 
 use crate::args::{FlashArgs, ProcessArgs, RunArgs};
 use crate::flash::Ready;
-use crate::values::{AllowOut, Name, User, Variable, Volume, read_env_file};
+use crate::values::{AllowOut, Name, User, Volume, read_env_file};
 use anyhow::{Context, Result};
 use cormus_machine::{Publish, TraceTarget};
 use std::collections::BTreeMap;
@@ -182,16 +182,10 @@ fn environment(
         variables.extend(read_env_file(file)?);
     }
     variables.extend(args.env.iter().cloned());
-    for variable in variables {
-        match variable {
-            Variable::Set { name, value } => {
-                env.insert(name.into(), value.into());
-            }
-            Variable::Inherit { name } => {
-                env.extend(caller(&name).map(|value| (name.into(), value)));
-            }
-        }
-    }
+    let resolved = variables
+        .iter()
+        .filter_map(|variable| variable.resolve(&caller));
+    env.extend(resolved.map(|(name, value)| (name.into(), value)));
     Ok(env)
 }
 
@@ -213,13 +207,19 @@ mod tests {
     use crate::args::{Cli, Command};
     use clap::Parser;
 
-    /// The machine that a command line makes, the words split at spaces.
-    fn spec(words: &str) -> MachineSpec {
+    /// What is asked for by a command line, the words split at spaces.
+    fn arguments(words: &str) -> Result<RunArgs, clap::Error> {
         let words = ["cormus", "run"].into_iter().chain(words.split(' '));
-        let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else {
-            panic!("not `run`");
-        };
-        MachineSpec::new(*args, &"m-1".parse().unwrap(), Verbosity::Normal).unwrap()
+        match Cli::try_parse_from(words)?.command {
+            Command::Run(args) => Ok(*args),
+            _ => panic!("not `run`"),
+        }
+    }
+
+    /// The machine that it makes.
+    fn spec(words: &str) -> MachineSpec {
+        let name = "m-1".parse().unwrap();
+        MachineSpec::new(arguments(words).unwrap(), &name, Verbosity::Normal).unwrap()
     }
 
     #[test]
@@ -258,10 +258,7 @@ mod tests {
         let caller =
             |name: &str| (name != "UNSET").then(|| OsString::from(format!("caller's {name}")));
         let check = |words: &str, name: &str, expect: Option<&str>| {
-            let words = ["cormus", "run"].into_iter().chain(words.split(' '));
-            let Command::Run(args) = Cli::try_parse_from(words).unwrap().command else {
-                panic!("not `run`");
-            };
+            let args = arguments(words).unwrap();
             let user = args.process.user.unwrap_or(User { uid: 0, gid: 0 });
             let env = environment(&args.process, user, caller).unwrap();
             assert_eq!(
@@ -285,10 +282,7 @@ mod tests {
 
     #[test]
     fn refusals() {
-        let check = |words: &str| {
-            let words = ["cormus", "run"].into_iter().chain(words.split(' '));
-            assert!(Cli::try_parse_from(words).is_err());
-        };
+        let check = |words: &str| assert!(arguments(words).is_err(), "{words}");
         check("--host --root /usr true");
         check("-t -d sh");
         check("-m lots true");

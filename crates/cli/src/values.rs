@@ -134,12 +134,12 @@ pub(crate) enum Variable {
 
 impl Variable {
     /// Its name and value; nothing if it is to be the caller's, who does not have it.
-    pub(crate) fn resolve(
+    pub(crate) fn resolve<V: From<String>>(
         &self,
-        caller: impl Fn(&str) -> Option<String>,
-    ) -> Option<(String, String)> {
+        caller: impl Fn(&str) -> Option<V>,
+    ) -> Option<(String, V)> {
         match self {
-            Variable::Set { name, value } => Some((name.clone(), value.clone())),
+            Variable::Set { name, value } => Some((name.clone(), value.clone().into())),
             Variable::Inherit { name } => Some((name.clone(), caller(name)?)),
         }
     }
