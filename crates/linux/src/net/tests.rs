@@ -10,9 +10,11 @@ use cormus_linux_abi::raw::general as nr;
 use std::thread;
 use std::vec;
 
-const UNIX: u64 = 1;
-const STREAM: u64 = 1;
-const NONBLOCK: u64 = 0o4000;
+pub(super) const UNIX: u64 = 1;
+pub(super) const STREAM: u64 = 1;
+pub(super) const DATAGRAM: u64 = 2;
+pub(super) const NONBLOCK: u64 = 0o4000;
+const NO_SIGNAL: u64 = 0x4000;
 
 fn pair(task: &Arc<Task>, kind: u64) -> [Arc<File>; 2] {
     let out = testing::user_memory(8);
@@ -30,6 +32,100 @@ fn read(file: &File, task: &Task, len: usize) -> SysResult<Vec<u8>> {
 
 fn write(file: &File, task: &Task, bytes: &[u8]) -> SysResult<usize> {
     file.ops.write(file, task, &mut Src::own(bytes), 0)
+}
+
+/// A program with one thread that makes calls about sockets that never wait.
+pub(super) struct Program {
+    task: Arc<Task>,
+    pub(super) buffer: u64,
+}
+
+impl Program {
+    /// Of names and messages.
+    const BUFFER_LEN: usize = 4096;
+
+    pub(super) fn new() -> Program {
+        Program {
+            task: testing::task(),
+            buffer: testing::user_memory(Self::BUFFER_LEN),
+        }
+    }
+
+    pub(super) fn call(&self, number: u32, arguments: &[u64]) -> SysResult {
+        testing::call(&self.task, number, arguments)
+    }
+
+    pub(super) fn socket(&self, family: u64, kind: u64) -> u64 {
+        let arguments = [family, kind | NONBLOCK, 0];
+        self.call(nr::__NR_socket, &arguments).unwrap()
+    }
+
+    pub(super) fn bind(&self, fd: u64, address: &[u8]) -> SysResult {
+        self.with_address(nr::__NR_bind, fd, address)
+    }
+
+    pub(super) fn connect(&self, fd: u64, address: &[u8]) -> SysResult {
+        self.with_address(nr::__NR_connect, fd, address)
+    }
+
+    fn with_address(&self, number: u32, fd: u64, address: &[u8]) -> SysResult {
+        user::write_bytes(self.buffer, address).unwrap();
+        self.call(number, &[fd, self.buffer, address.len() as u64])
+    }
+
+    /// The socket's own address.
+    pub(super) fn own(&self, fd: u64) -> Vec<u8> {
+        self.address(nr::__NR_getsockname, fd).unwrap()
+    }
+
+    pub(super) fn peer(&self, fd: u64) -> SysResult<Vec<u8>> {
+        self.address(nr::__NR_getpeername, fd)
+    }
+
+    fn address(&self, number: u32, fd: u64) -> SysResult<Vec<u8>> {
+        let (at, len_at) = (self.buffer + 8, self.buffer);
+        user::write(len_at, &128_u32).unwrap();
+        self.call(number, &[fd, at, len_at])?;
+        let len: u32 = user::read(len_at).unwrap();
+        Ok(self.bytes(at, u64::from(len)))
+    }
+
+    /// A socket that listens, at an address that is free.
+    pub(super) fn listener(&self, family: u64, address: &[u8]) -> u64 {
+        let fd = self.socket(family, STREAM);
+        self.bind(fd, address).unwrap();
+        self.listen(fd);
+        fd
+    }
+
+    pub(super) fn listen(&self, fd: u64) {
+        self.call(nr::__NR_listen, &[fd, 8]).unwrap();
+    }
+
+    pub(super) fn accept(&self, fd: u64) -> SysResult {
+        self.call(nr::__NR_accept4, &[fd, 0, 0, NONBLOCK])
+    }
+
+    pub(super) fn send(&self, fd: u64, bytes: &[u8]) -> SysResult {
+        user::write_bytes(self.buffer, bytes).unwrap();
+        let arguments = [fd, self.buffer, bytes.len() as u64, NO_SIGNAL, 0, 0];
+        self.call(nr::__NR_sendto, &arguments)
+    }
+
+    pub(super) fn receive(&self, fd: u64, len: u64) -> SysResult<Vec<u8>> {
+        let len = self.call(nr::__NR_recvfrom, &[fd, self.buffer, len, 0, 0, 0])?;
+        Ok(self.bytes(self.buffer, len))
+    }
+
+    pub(super) fn close(&self, fd: u64) {
+        self.call(nr::__NR_close, &[fd]).unwrap();
+    }
+
+    fn bytes(&self, at: u64, len: u64) -> Vec<u8> {
+        let mut bytes = vec![0; len as usize];
+        user::read_bytes(at, &mut bytes).unwrap();
+        bytes
+    }
 }
 
 /// A small generator of sizes.

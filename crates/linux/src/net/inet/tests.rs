@@ -1,180 +1,90 @@
 //! Sockets of one machine to one another, through their system calls.
 
-use crate::task::Task;
-use crate::{Errno, SysResult, testing, user};
-use alloc::sync::Arc;
+use crate::net::tests::{DATAGRAM, Program, STREAM};
+use crate::{Errno, user};
 use alloc::vec::Vec;
 use cormus_linux_abi::raw::general as nr;
 
 const INET: u64 = 2;
 const INET6: u64 = 10;
-const STREAM: u64 = 1;
-const DATAGRAM: u64 = 2;
-const NONBLOCK: u64 = 0o4000;
-const NO_SIGNAL: u64 = 0x4000;
 const SOL_SOCKET: u64 = 1;
 const SO_REUSEPORT: u64 = 15;
 
 const ANY: [u8; 4] = [0; 4];
 const LOOPBACK: [u8; 4] = [127, 0, 0, 1];
 
-/// An IPv4 address and a port.
-type Place = ([u8; 4], u16);
-
-struct Program {
-    task: Arc<Task>,
-    buffer: u64,
+/// An IPv4 address and a port, as calls have them.
+fn place(address: [u8; 4], port: u16) -> Vec<u8> {
+    let family = (INET as u16).to_ne_bytes();
+    [&family[..], &port.to_be_bytes(), &address, &[0; 8]].concat()
 }
 
-impl Program {
-    fn new() -> Program {
-        Program {
-            task: testing::task(),
-            buffer: testing::user_memory(4096),
-        }
-    }
+fn port_of(place: &[u8]) -> u16 {
+    u16::from_be_bytes([place[2], place[3]])
+}
 
-    fn call(&self, number: u32, arguments: &[u64]) -> SysResult {
-        testing::call(&self.task, number, arguments)
-    }
+/// A listener at a free port, and the port.
+fn listener(program: &Program, address: [u8; 4]) -> (u64, u16) {
+    let fd = program.listener(INET, &place(address, 0));
+    (fd, port_of(&program.own(fd)))
+}
 
-    fn socket(&self, family: u64, kind: u64) -> u64 {
-        let arguments = [family, kind | NONBLOCK, 0];
-        self.call(nr::__NR_socket, &arguments).unwrap()
-    }
+fn client(program: &Program, port: u16) -> u64 {
+    let fd = program.socket(INET, STREAM);
+    program.connect(fd, &place(LOOPBACK, port)).unwrap();
+    fd
+}
 
-    /// Makes a call that takes an address.
-    fn with_address(&self, number: u32, fd: u64, (address, port): Place) -> SysResult {
-        let family = INET as u16;
-        let raw = [
-            &family.to_ne_bytes()[..],
-            &port.to_be_bytes(),
-            &address,
-            &[0; 8],
-        ];
-        user::write_bytes(self.buffer, &raw.concat()).unwrap();
-        self.call(number, &[fd, self.buffer, 16])
-    }
-
-    fn bind(&self, fd: u64, place: Place) -> SysResult {
-        self.with_address(nr::__NR_bind, fd, place)
-    }
-
-    fn connect(&self, fd: u64, place: Place) -> SysResult {
-        self.with_address(nr::__NR_connect, fd, place)
-    }
-
-    /// Asks for a name: getsockname(2) or getpeername(2).
-    fn raw_name(&self, number: u32, fd: u64) -> SysResult<Vec<u8>> {
-        let (at, len_at) = (self.buffer + 64, self.buffer + 128);
-        user::write(len_at, &28_u32).unwrap();
-        self.call(number, &[fd, at, len_at])?;
-        let len: u32 = user::read(len_at).unwrap();
-        let mut raw = alloc::vec![0; len as usize];
-        user::read_bytes(at, &mut raw).unwrap();
-        Ok(raw)
-    }
-
-    fn name(&self, number: u32, fd: u64) -> SysResult<Place> {
-        let raw = self.raw_name(number, fd)?;
-        let port = u16::from_be_bytes([raw[2], raw[3]]);
-        Ok(([raw[4], raw[5], raw[6], raw[7]], port))
-    }
-
-    fn own(&self, fd: u64) -> Place {
-        self.name(nr::__NR_getsockname, fd).unwrap()
-    }
-
-    fn peer(&self, fd: u64) -> SysResult<Place> {
-        self.name(nr::__NR_getpeername, fd)
-    }
-
-    /// A listener at a free port.
-    fn listener(&self, address: [u8; 4]) -> (u64, u16) {
-        let fd = self.socket(INET, STREAM);
-        self.bind(fd, (address, 0)).unwrap();
-        self.call(nr::__NR_listen, &[fd, 8]).unwrap();
-        (fd, self.own(fd).1)
-    }
-
-    fn client(&self, port: u16) -> u64 {
-        let fd = self.socket(INET, STREAM);
-        self.connect(fd, (LOOPBACK, port)).unwrap();
-        fd
-    }
-
-    fn accept(&self, fd: u64) -> SysResult {
-        self.call(nr::__NR_accept4, &[fd, 0, 0, NONBLOCK])
-    }
-
-    fn send(&self, fd: u64, bytes: &[u8]) -> SysResult {
-        user::write_bytes(self.buffer, bytes).unwrap();
-        let arguments = [fd, self.buffer, bytes.len() as u64, NO_SIGNAL, 0, 0];
-        self.call(nr::__NR_sendto, &arguments)
-    }
-
-    fn send_to(&self, fd: u64, bytes: &[u8], place: Place) {
-        self.connect(fd, place).unwrap();
-        assert_eq!(self.send(fd, bytes), Ok(bytes.len() as u64));
-    }
-
-    fn receive(&self, fd: u64) -> SysResult<Vec<u8>> {
-        let len = self.call(nr::__NR_recvfrom, &[fd, self.buffer, 1024, 0, 0, 0])?;
-        let mut bytes = alloc::vec![0; len as usize];
-        user::read_bytes(self.buffer, &mut bytes).unwrap();
-        Ok(bytes)
-    }
-
-    fn close(&self, fd: u64) {
-        self.call(nr::__NR_close, &[fd]).unwrap();
-    }
+fn send_to(program: &Program, fd: u64, bytes: &[u8], place: &[u8]) {
+    program.connect(fd, place).unwrap();
+    assert_eq!(program.send(fd, bytes), Ok(bytes.len() as u64));
 }
 
 #[test]
 fn a_connection_has_two_ends() {
     let program = Program::new();
-    let (listener, port) = program.listener(ANY);
+    let (listener, port) = listener(&program, ANY);
     assert_eq!(program.accept(listener), Err(Errno::EAGAIN));
-    let client = program.client(port);
+    let client = client(&program, port);
     let server = program.accept(listener).unwrap();
-    assert_eq!(program.own(server), (LOOPBACK, port));
-    assert_eq!(program.peer(client), Ok((LOOPBACK, port)));
+    assert_eq!(program.own(server), place(LOOPBACK, port));
+    assert_eq!(program.peer(client), Ok(place(LOOPBACK, port)));
     assert_eq!(program.peer(server), Ok(program.own(client)));
-    assert_ne!(program.own(client).1, port);
+    assert_ne!(port_of(&program.own(client)), port);
     for (from, to) in [(client, server), (server, client)] {
-        assert_eq!(program.receive(to), Err(Errno::EAGAIN));
+        assert_eq!(program.receive(to, 64), Err(Errno::EAGAIN));
         assert_eq!(program.send(from, b"text"), Ok(4));
-        assert_eq!(program.receive(to), Ok(b"text".to_vec()));
+        assert_eq!(program.receive(to, 64), Ok(b"text".to_vec()));
     }
     program.close(client);
-    assert_eq!(program.receive(server), Ok(Vec::new()));
+    assert_eq!(program.receive(server, 64), Ok(Vec::new()));
 }
 
 /// What was accepted has its listener's port as its own, but does not hold it.
 #[test]
 fn a_port_is_its_listeners() {
     let program = Program::new();
-    let (listener, port) = program.listener(LOOPBACK);
-    let client = program.client(port);
+    let (listener, port) = listener(&program, LOOPBACK);
+    let client = client(&program, port);
     let server = program.accept(listener).unwrap();
     let other = program.socket(INET, STREAM);
     program.close(server);
-    let again = program.bind(other, (LOOPBACK, port));
+    let again = program.bind(other, &place(LOOPBACK, port));
     assert_eq!(again, Err(Errno::EADDRINUSE));
     program.close(listener);
-    assert_eq!(program.bind(other, (LOOPBACK, port)), Ok(0));
+    assert_eq!(program.bind(other, &place(LOOPBACK, port)), Ok(0));
     program.close(client);
 }
 
 #[test]
 fn who_waits_is_reset_with_the_listener() {
     let program = Program::new();
-    let (listener, port) = program.listener(ANY);
-    let client = program.client(port);
+    let (listener, port) = listener(&program, ANY);
+    let client = client(&program, port);
     program.close(listener);
-    assert_eq!(program.receive(client), Err(Errno::ECONNRESET));
+    assert_eq!(program.receive(client, 64), Err(Errno::ECONNRESET));
     let late = program.socket(INET, STREAM);
-    let connected = program.connect(late, (LOOPBACK, port));
+    let connected = program.connect(late, &place(LOOPBACK, port));
     assert_eq!(connected, Err(Errno::ECONNREFUSED));
 }
 
@@ -186,15 +96,15 @@ fn listeners_of_one_port_take_turns() {
         user::write(program.buffer, &1_u32).unwrap();
         let option = [fd, SOL_SOCKET, SO_REUSEPORT, program.buffer, 4];
         program.call(nr::__NR_setsockopt, &option).unwrap();
-        program.bind(fd, (ANY, port)).unwrap();
-        program.call(nr::__NR_listen, &[fd, 8]).unwrap();
+        program.bind(fd, &place(ANY, port)).unwrap();
+        program.listen(fd);
         fd
     };
     let first = listen(0);
-    let port = program.own(first).1;
+    let port = port_of(&program.own(first));
     let second = listen(port);
     for _ in 0..4 {
-        program.client(port);
+        client(&program, port);
     }
     for listener in [first, second] {
         assert!(program.accept(listener).is_ok());
@@ -202,31 +112,34 @@ fn listeners_of_one_port_take_turns() {
         assert_eq!(program.accept(listener), Err(Errno::EAGAIN));
     }
     let alone = program.socket(INET, STREAM);
-    assert_eq!(program.bind(alone, (ANY, port)), Err(Errno::EADDRINUSE));
+    assert_eq!(
+        program.bind(alone, &place(ANY, port)),
+        Err(Errno::EADDRINUSE)
+    );
 }
 
 #[test]
 fn what_is_refused() {
     let program = Program::new();
-    let (listener, port) = program.listener(ANY);
+    let (listener, port) = listener(&program, ANY);
     for kind in [STREAM, DATAGRAM] {
         let fd = program.socket(INET, kind);
         assert_eq!(program.peer(fd), Err(Errno::ENOTCONN));
-        let elsewhere = program.bind(fd, ([10, 0, 0, 1], 0));
+        let elsewhere = program.bind(fd, &place([10, 0, 0, 1], 0));
         assert_eq!(elsewhere, Err(Errno::EADDRNOTAVAIL));
-        assert_eq!(program.own(fd), (ANY, 0));
-        assert_eq!(program.bind(fd, (LOOPBACK, 0)), Ok(0));
-        assert_eq!(program.bind(fd, (LOOPBACK, 0)), Err(Errno::EINVAL));
-        assert_ne!(program.own(fd).1, 0);
+        assert_eq!(program.own(fd), place(ANY, 0));
+        assert_eq!(program.bind(fd, &place(LOOPBACK, 0)), Ok(0));
+        assert_eq!(program.bind(fd, &place(LOOPBACK, 0)), Err(Errno::EINVAL));
+        assert_ne!(port_of(&program.own(fd)), 0);
     }
     let fd = program.socket(INET, STREAM);
     assert_eq!(program.send(fd, b"x"), Err(Errno::EPIPE));
-    assert_eq!(program.receive(fd), Err(Errno::ENOTCONN));
+    assert_eq!(program.receive(fd, 64), Err(Errno::ENOTCONN));
     assert_eq!(program.accept(fd), Err(Errno::EINVAL));
-    assert_eq!(program.connect(fd, (LOOPBACK, port)), Ok(0));
-    let again = program.connect(fd, (LOOPBACK, port));
+    assert_eq!(program.connect(fd, &place(LOOPBACK, port)), Ok(0));
+    let again = program.connect(fd, &place(LOOPBACK, port));
     assert_eq!(again, Err(Errno::EISCONN));
-    let listening = program.connect(listener, (LOOPBACK, port));
+    let listening = program.connect(listener, &place(LOOPBACK, port));
     assert_eq!(listening, Err(Errno::EINVAL));
 }
 
@@ -235,27 +148,27 @@ fn a_connected_datagram_socket_hears_its_peer_only() {
     let program = Program::new();
     let [peer, hearer, stranger] = [(); 3].map(|()| program.socket(INET, DATAGRAM));
     for fd in [peer, hearer] {
-        program.bind(fd, (LOOPBACK, 0)).unwrap();
+        program.bind(fd, &place(LOOPBACK, 0)).unwrap();
     }
-    program.connect(hearer, program.own(peer)).unwrap();
-    program.send_to(stranger, b"stranger", program.own(hearer));
-    assert_eq!(program.receive(hearer), Err(Errno::EAGAIN));
-    program.send_to(peer, b"peer", program.own(hearer));
-    assert_eq!(program.receive(hearer), Ok(b"peer".to_vec()));
-    assert_eq!(program.receive(hearer), Err(Errno::EAGAIN));
+    program.connect(hearer, &program.own(peer)).unwrap();
+    send_to(&program, stranger, b"stranger", &program.own(hearer));
+    assert_eq!(program.receive(hearer, 64), Err(Errno::EAGAIN));
+    send_to(&program, peer, b"peer", &program.own(hearer));
+    assert_eq!(program.receive(hearer, 64), Ok(b"peer".to_vec()));
+    assert_eq!(program.receive(hearer, 64), Err(Errno::EAGAIN));
 }
 
 #[test]
 fn a_refused_datagram_is_told_of_once() {
     let program = Program::new();
     let [gone, sender] = [(); 2].map(|()| program.socket(INET, DATAGRAM));
-    program.bind(gone, (LOOPBACK, 0)).unwrap();
+    program.bind(gone, &place(LOOPBACK, 0)).unwrap();
     let place = program.own(gone);
     program.close(gone);
-    program.connect(sender, place).unwrap();
+    program.connect(sender, &place).unwrap();
     assert_eq!(program.send(sender, b"x"), Ok(1));
-    assert_eq!(program.receive(sender), Err(Errno::ECONNREFUSED));
-    assert_eq!(program.receive(sender), Err(Errno::EAGAIN));
+    assert_eq!(program.receive(sender, 64), Err(Errno::ECONNREFUSED));
+    assert_eq!(program.receive(sender, 64), Err(Errno::EAGAIN));
 }
 
 /// C libraries connect one socket to an IPv6 and then to an IPv4 address and ask for its own address each time.
@@ -272,11 +185,9 @@ fn an_address_that_was_not_chosen_follows_the_peer() {
             &address,
             &[0; 4],
         ];
-        user::write_bytes(program.buffer, &raw.concat()).unwrap();
-        let connect = [fd, program.buffer, 28];
-        program.call(nr::__NR_connect, &connect).unwrap();
-        let raw = program.raw_name(nr::__NR_getsockname, fd).unwrap();
-        (raw[8..24].to_vec(), u16::from_be_bytes([raw[2], raw[3]]))
+        assert_eq!(program.connect(fd, &raw.concat()), Ok(0));
+        let own = program.own(fd);
+        (own[8..24].to_vec(), port_of(&own))
     };
     let mut loopback = [0; 16];
     loopback[15] = 1;
