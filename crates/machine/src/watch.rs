@@ -14,8 +14,8 @@ use cormus_hypercall::edge::EdgeBoard;
 use cormus_hypercall::layout::{BOARD_OFFSET, CHUNK_COST, HEAP_OFFSET, REGION_BASE};
 use cormus_linux_abi::{Errno, SysResult};
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::mem::offset_of;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -26,6 +26,8 @@ const LOOK_NS_MAX: u64 = 250_000_000;
 /// How long the personality may take to free memory, of the time that the machine is given, and how much counts as freed.
 const HELP_NS: u64 = 1_000_000_000;
 const HELP_BYTES: u64 = 1 << 20;
+/// What the host's kernel says of this process.
+const STATUS: &str = "/proc/self/status";
 /// The part of the limit that may be mapped before anybody looks.
 const UNWATCHED_PART: u64 = 4;
 
@@ -132,7 +134,7 @@ impl Look {
 }
 
 fn look(monitor: &Arc<Monitor>) {
-    let Ok(statm) = File::open("/proc/self/statm") else {
+    let Ok(status) = File::open(STATUS) else {
         monitor.finish(End::Failed(
             "cannot watch the machine's memory: no /proc".to_owned(),
         ));
@@ -142,7 +144,7 @@ fn look(monitor: &Arc<Monitor>) {
     let mut short: Option<Shortness> = None;
     let mut times = 0u32;
     while !monitor.stopping() {
-        let used = used(monitor, &statm);
+        let used = used(monitor, &status);
         if used <= watch.limit {
             if short.take().is_some() {
                 tell_short(monitor, 0);
@@ -193,31 +195,32 @@ fn tell_short(monitor: &Monitor, value: u32) {
 
 /// Bytes that the machine holds at this instant, for whoever asks seldom.
 pub(crate) fn held(monitor: &Monitor) -> SysResult<u64> {
-    let statm = File::open("/proc/self/statm");
-    let statm = statm.map_err(|error| Errno::new(error.raw_os_error().unwrap_or(0)))?;
-    Ok(used(monitor, &statm))
+    let status = File::open(STATUS);
+    let status = status.map_err(|error| Errno::new(error.raw_os_error().unwrap_or(0)))?;
+    Ok(used(monitor, &status))
 }
 
-/// Bytes that the machine holds: private pages, the region's file, and what its chunks cost.
-fn used(monitor: &Monitor, statm: &File) -> u64 {
-    let mut text = [0; 128];
-    let len = statm.read_at(&mut text, 0).unwrap_or(0);
-    let pages = private_pages(std::str::from_utf8(&text[..len]).unwrap_or_default());
+/// Bytes that the machine holds: private pages and page tables, the region's file, and what its chunks cost.
+fn used(monitor: &Monitor, mut status: &File) -> u64 {
+    let mut text = String::new();
+    let read = status
+        .rewind()
+        .and_then(|()| status.read_to_string(&mut text));
+    let private = read.map_or(0, |_| private_bytes(&text));
     let region =
         rustix::fs::fstat(monitor.region.fd()).map_or(0, |stat| stat.st_blocks as u64 * 512);
-    pages * 4096 + region + monitor.physical.count() * CHUNK_COST
+    private + region + monitor.physical.count() * CHUNK_COST
 }
 
-/// Of the fields of statm: resident pages but for those of files and shared memory.
-fn private_pages(statm: &str) -> u64 {
-    let mut fields = statm
-        .split_ascii_whitespace()
-        .skip(1)
-        .map(str::parse::<u64>);
-    match (fields.next(), fields.next()) {
-        (Some(Ok(resident)), Some(Ok(shared))) => resident.saturating_sub(shared),
-        _ => 0,
-    }
+/// Of a process's status: private pages in memory, and page tables twice, since KVM makes as many as the host. A program makes both
+/// grow that only reads zeroes.
+fn private_bytes(status: &str) -> u64 {
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
+    };
+    field("RssAnon:") + 2 * field("VmPTE:")
 }
 
 #[cfg(test)]
@@ -242,9 +245,12 @@ mod tests {
 
     #[test]
     fn private_memory() {
-        let check = |text: &str, expect| assert_eq!(private_pages(text), expect, "{text}");
-        check("100 50 20 1 0 30 0\n", 30);
-        check("100 20 50 1 0 30 0\n", 0);
+        let check = |text: &str, expect| assert_eq!(private_bytes(text), expect, "{text}");
+        let status =
+            "Name:\tx\nRssAnon:\t      30 kB\nRssFile:\t  5 kB\nVmPTE:\t   7 kB\nVmSwap:\t 0 kB\n";
+        check(status, (30 + 2 * 7) * 1024);
+        check("RssAnon:\t30 kB", 30 * 1024);
+        check("RssAnon:\tmany\n", 0);
         check("", 0);
     }
 }

@@ -129,6 +129,26 @@ fn shared_memory_counts_where_it_is_touched() {
     );
 }
 
+/// A process that only reads zeroes takes no page of memory, but tables for each of them.
+const ZEROES: &str = r"
+import mmap, os
+SIZE, NORESERVE, NOHUGEPAGE = 100 << 30, 0x4000, 15
+child = os.fork()
+if child == 0:
+    memory = mmap.mmap(-1, SIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE)
+    memory.madvise(NOHUGEPAGE)
+    os._exit(sum(memory[at] for at in range(0, SIZE, 2 << 20)))
+print(os.waitpid(child, 0)[1])
+";
+
+#[test]
+fn page_tables_count() {
+    for (limit, status) in [("256M", "9\n"), ("2G", "0\n")] {
+        let outcome = run(&["-m", limit], &["/usr/bin/python3", "-S", "-c", ZEROES]);
+        assert_eq!(outcome.stdout, status, "{}", outcome.stderr);
+    }
+}
+
 /// The shell's limit on file sizes is the program's, in the machine as outside, and no affair of the machine's own memory.
 #[test]
 fn a_limit_on_file_sizes() {
