@@ -5,8 +5,8 @@ mod look;
 mod run;
 
 pub(crate) use images::{
-    ChildrenArgs, ExportArgs, FreezeArgs, GrantArgs, HistoryArgs, ImportArgs, RestoreArgs,
-    RollbackArgs, SnapshotArgs, SnapshotsArgs,
+    ChildrenArgs, CloneArgs, ExportArgs, FreezeArgs, GrantArgs, HistoryArgs, ImportArgs,
+    RestoreArgs, RollbackArgs, SnapshotArgs, SnapshotsArgs,
 };
 pub(crate) use look::{InspectArgs, MemoryArgs, MemoryCommand};
 pub(crate) use run::{FlashArgs, ProcessArgs, RunArgs};
@@ -56,7 +56,7 @@ pub(crate) enum Command {
     Freeze(FreezeArgs),
     /// Make machines from a template
     #[command(after_help = FREEZE_EXAMPLES)]
-    Clone(ChildrenArgs),
+    Clone(CloneArgs),
     /// Write a machine to disk as it is at this instant; the machine goes on
     #[command(after_help = SNAPSHOT_EXAMPLES)]
     Snapshot(SnapshotArgs),
@@ -116,6 +116,9 @@ pub(crate) enum Command {
     /// Be a template
     #[command(hide = true)]
     Template(TemplateArgs),
+    /// Be a machine that is kept ready by a template
+    #[command(hide = true)]
+    Spare(SpareArgs),
 }
 
 #[derive(Args, Debug)]
@@ -127,13 +130,19 @@ pub(crate) struct NamesArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ContinueArgs {
-    /// The name under which the machine is registered
+    /// The name under which the machine is registered, for whoever lists processes
     pub(crate) registered: Name,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct TemplateArgs {
     /// The name under which the machine was registered, for whoever lists processes
+    pub(crate) registered: Name,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SpareArgs {
+    /// The name under which the template was registered, for whoever lists processes
     pub(crate) registered: Name,
 }
 
@@ -167,7 +176,7 @@ pub(crate) struct KillArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct MonitorArgs {
-    /// The name under which the machine is registered
+    /// The name under which the machine is registered, for whoever lists processes
     pub(crate) registered: Name,
 
     #[command(flatten)]

@@ -4,30 +4,31 @@
 //! standard input is a socket to who starts it:
 //!
 //! ```text
-//! starter ── begin ──► monitor
+//! starter ── begin, with the machine's name ──► monitor
 //! starter ── state, pages: of an image, if the machine is to continue one, as soon as each is there ──► monitor
 //! starter ◄── ready, or why not ── monitor
 //! ```
 //!
 //! It is told to begin when it is registered, so no machine runs that nobody knows of: a starter that is killed before closes the socket.
 
-use crate::control::{Control, receive, send, take_stdin};
+use crate::control::{Control, listener, receive, send, take_stdin};
 use crate::failure::{Ended, Failure};
-use crate::registry::{Created, Origin, Registry};
+use crate::registry::{Created, Origin, Process, Registry};
 use crate::values::Name;
 use anyhow::{Context, Result, anyhow, bail};
 use cormus_machine::Machine;
+use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, ExitCode};
+use std::process::{Command, ExitCode};
 
 const GONE: &str = "who started this monitor is gone, or of another version";
 
 /// What a monitor tells who has started it.
 #[derive(Debug, Serialize, Deserialize)]
-enum Started {
+pub(crate) enum Started {
     Ready,
     Failed(String),
 }
@@ -35,8 +36,10 @@ enum Started {
 /// A monitor that has not said yet that its machine is ready.
 pub(crate) struct Starting {
     pub(crate) name: Name,
-    child: Child,
+    process: Process,
     socket: UnixStream,
+    /// What a spare is given beside its image: its control socket and its logs.
+    given: Vec<OwnedFd>,
 }
 
 /// Registers a machine and starts its monitor, which waits for [`Starting::begin`].
@@ -70,23 +73,60 @@ fn start(
         .stderr(created.stderr.try_clone()?)
         .spawn()
         .context("cannot start the monitor")?;
-    created.record_process(child.id()).inspect_err(|_| {
+    let process = created.record_process(child.id()).inspect_err(|_| {
         // It has ended already, or is of no use without being registered.
         let _ = child.kill();
         let _ = child.wait();
     })?;
     Ok(Starting {
         name: name.clone(),
-        child,
+        process,
         socket,
+        given: Vec::new(),
     })
+}
+
+/// Registers a machine whose monitor is there already, a spare of its template, and waits for [`Starting::begin`] at `socket`.
+pub(crate) fn adopt(
+    registry: &Registry,
+    name: &Name,
+    origin: &Origin<'_>,
+    (pid, socket): (u32, UnixStream),
+) -> Result<Starting> {
+    let created = registry.create(name, origin)?;
+    let prepared = created.record_process(pid).and_then(|process| {
+        // Made here, where nothing waits for it yet.
+        Ok((process, listener(created.directory())?))
+    });
+    match prepared {
+        Ok((process, listener)) => Ok(Starting {
+            name: name.clone(),
+            process,
+            socket,
+            given: vec![
+                listener.into(),
+                created.stdout.into(),
+                created.stderr.into(),
+            ],
+        }),
+        Err(error) => {
+            created.remove()?;
+            Err(error)
+        }
+    }
 }
 
 impl Starting {
     /// Lets the machine begin.
     pub(crate) fn begin(&self) {
+        let given: Vec<_> = self.given.iter().map(AsFd::as_fd).collect();
         // A monitor that is gone is found out by who waits for it.
-        let _ = send(&self.socket, &(), &[]);
+        let _ = send(&self.socket, &self.name.as_str(), &given);
+    }
+
+    /// Whether the monitor has made its machine already, but for what is its own.
+    pub(crate) fn is_spare(&self) -> bool {
+        !self.given.is_empty()
     }
 
     /// Gives the monitor what it asks for by [`Starter::receive`].
@@ -109,34 +149,61 @@ impl Starting {
 
     /// Leaves nothing behind of a machine that is not to be.
     pub(crate) fn abandon(self) -> Result<()> {
-        let Starting {
-            name,
-            mut child,
-            socket,
-        } = self;
         // A monitor without its starter ends.
-        drop(socket);
-        child.wait().context("cannot wait for the monitor's end")?;
-        Registry::open()?.remove(&name)
+        drop(self.socket);
+        if let Some(handle) = self.process.handle()? {
+            rustix::event::poll(&mut [PollFd::new(&handle, PollFlags::IN)], None)
+                .context("cannot wait for the monitor's end")?;
+        }
+        Registry::open()?.remove(&self.name)
     }
 }
 
 /// The monitor's side: its starter, until the machine is ready.
 pub(crate) struct Starter(UnixStream);
 
+impl Starter {
+    /// Says something; whether the starter is there.
+    pub(crate) fn say(&self, started: &Started) -> bool {
+        send(&self.0, started, &[]).is_ok()
+    }
+
+    /// Waits until the machine may begin: its name, and what a spare is given.
+    pub(crate) fn listen(&self) -> Result<(Name, Vec<OwnedFd>)> {
+        let (name, given) = receive::<String>(&self.0).context(GONE)?;
+        Ok((name.parse()?, given))
+    }
+
+    /// The next that the starter hands over.
+    pub(crate) fn receive(&self) -> Result<OwnedFd> {
+        let ((), descriptors) = receive(&self.0).context(GONE)?;
+        let count = descriptors.len();
+        let [descriptor] = <[OwnedFd; 1]>::try_from(descriptors)
+            .map_err(|_| anyhow!("{count} descriptors were handed over instead of one"))?;
+        Ok(descriptor)
+    }
+}
+
 /// Is the monitor of a registered machine that `run` makes and runs to its end.
 pub(crate) fn monitor(
     name: &Name,
     run: impl FnOnce(&mut Option<Starter>) -> Result<Ended, Failure>,
 ) -> Result<ExitCode, Failure> {
-    let mut starter = Some(take_over()?);
+    serve(name, take_over()?, run)
+}
+
+/// The same where the monitor has been told to begin.
+pub(crate) fn serve(
+    name: &Name,
+    starter: Starter,
+    run: impl FnOnce(&mut Option<Starter>) -> Result<Ended, Failure>,
+) -> Result<ExitCode, Failure> {
+    let mut starter = Some(starter);
     let code = match run(&mut starter) {
         Ok(ended) => ended.code(),
         Err(failure) => {
             let reason = format!("{:#}", failure.error);
-            let told = starter.is_some_and(|Starter(socket)| {
-                send(&socket, &Started::Failed(reason), &[]).is_ok()
-            });
+            let told = starter.is_some_and(|starter| starter.say(&Started::Failed(reason)));
             if told {
                 // The machine is unregistered by its starter.
                 return Ok(ExitCode::from(failure.code));
@@ -150,22 +217,11 @@ pub(crate) fn monitor(
 }
 
 /// Leaves the caller's session and standard input, and waits until the machine may begin.
-fn take_over() -> Result<Starter> {
+pub(crate) fn take_over() -> Result<Starter> {
     rustix::process::setsid().context("cannot leave the session of the caller")?;
-    let socket = take_stdin()?;
-    let ((), _) = receive(&socket).context(GONE)?;
-    Ok(Starter(socket))
-}
-
-impl Starter {
-    /// The next that the starter hands over.
-    pub(crate) fn receive(&self) -> Result<OwnedFd> {
-        let ((), descriptors) = receive(&self.0).context(GONE)?;
-        let count = descriptors.len();
-        let [descriptor] = <[OwnedFd; 1]>::try_from(descriptors)
-            .map_err(|_| anyhow!("{count} descriptors were handed over instead of one"))?;
-        Ok(descriptor)
-    }
+    let starter = Starter(take_stdin()?);
+    starter.listen()?;
+    Ok(starter)
 }
 
 /// The machine is there: it can be spoken to, and its starter is told so. What is no single machine has nobody to speak to.
@@ -174,13 +230,29 @@ pub(crate) fn ready(
     machine: Option<&Machine>,
     starter: &mut Option<Starter>,
 ) -> Result<()> {
-    let control = machine.map(|_| Control::listen(name)).transpose()?;
-    if let Some(Starter(socket)) = starter.take() {
-        // A starter that is gone has registered the machine all the same.
-        let _ = send(&socket, &Started::Ready, &[]);
+    match machine {
+        Some(machine) => ready_at(Control::listen(name)?, machine, starter),
+        None => {
+            tell(starter.take());
+            Ok(())
+        }
     }
-    match (control, machine) {
-        (Some(control), Some(machine)) => control.serve(machine.remote()),
-        _ => Ok(()),
+}
+
+/// The same for a machine whose control socket is there.
+pub(crate) fn ready_at(
+    control: Control,
+    machine: &Machine,
+    starter: &mut Option<Starter>,
+) -> Result<()> {
+    tell(starter.take());
+    control.serve(machine.remote())
+}
+
+/// Tells the starter, if that is still to be done.
+fn tell(starter: Option<Starter>) {
+    if let Some(starter) = starter {
+        // A starter that is gone has registered the machine all the same.
+        starter.say(&Started::Ready);
     }
 }

@@ -12,6 +12,9 @@
 //! | `Look` | `Bytes`: what is where in the machine's memory, for [`MemoryImage::racy`](cormus_machine::MemoryImage::racy) |
 //! | `Peek` | `Bytes`: those of a range of a window, up to the first that is not mapped |
 //! | `Freeze` | `Done`, from the template that the machine has become |
+//! | `Pool` | `Done`, when so many spares of a template are ready, which keeps it so |
+//! | `PoolState` | `PoolState`: how many of a template's spares are to be ready, and how many are |
+//! | `Spare` | `Spare`, with the socket at which it waits to be told what it is ([`crate::spare`]), if one is ready |
 //!
 //! `Refused` says why not. `Bytes` are a sealed file in memory. A message is a frame ([`wire`]): version, length, and the values of [`Request`] and [`Answer`] in
 //! postcard. Who asks must be the monitor's own user; a connection that stays silent is closed after [`PATIENCE`].
@@ -20,10 +23,12 @@
 
 mod client;
 mod server;
+mod template;
 mod wire;
 
-pub(crate) use client::{ask, ask_bytes, ask_image, state_of};
-pub(crate) use server::{Control, serve_template};
+pub(crate) use client::{ask, ask_bytes, ask_image, ask_pool_state, ask_spare, state_of};
+pub(crate) use server::{Control, listener};
+pub(crate) use template::serve_template;
 pub(crate) use wire::{receive, send};
 
 use crate::values::Name;
@@ -58,6 +63,9 @@ pub(crate) enum Request {
     World,
     Look { registers: bool },
     Peek { window: u32, address: u64, len: u32 },
+    Pool { size: u16 },
+    PoolState,
+    Spare,
 }
 
 /// Most bytes that are read by one request.
@@ -73,6 +81,14 @@ pub(crate) enum Answer {
     },
     Refused(Refusal),
     Bytes,
+    PoolState {
+        wanted: u16,
+        ready: u16,
+    },
+    /// Its process, if there is one.
+    Spare {
+        pid: Option<u32>,
+    },
 }
 
 /// Why a monitor did not do what it was asked for.

@@ -1,11 +1,11 @@
 //! `cormus fork` and `cormus clone`: machines that continue from an image, of a machine that goes on or of a template.
 //!
 //! The image comes from the monitor as descriptors. Here it is given what is a child's own, its name and its ports, and handed to
-//! a new monitor, `cormus continue NAME`.
+//! a new monitor, `cormus continue NAME`, or to a spare that its template has kept ready ([`crate::spare`]).
 
-use crate::args::{ChildrenArgs, ContinueArgs};
+use crate::args::{ChildrenArgs, CloneArgs, ContinueArgs};
 use crate::background::{self, Starter, Starting};
-use crate::control::{ask_image, file_of, state_of};
+use crate::control::{Request, ask, ask_image, ask_spare, file_of, state_of};
 use crate::failure::{self, Failure};
 use crate::launch::{continue_image, shell_ahead};
 use crate::registry::{Instance, Logs, Origin, Phase, Registry};
@@ -22,22 +22,30 @@ use std::process::ExitCode;
 
 /// Makes children of a machine, which goes on.
 pub(crate) fn fork(args: &ChildrenArgs, verbosity: Verbosity) -> Result<ExitCode, Failure> {
-    children(args, verbosity, |name, phase| match phase {
+    let parent = parent(args, |name, phase| match phase {
         Phase::Active | Phase::Paused => Ok(()),
         Phase::Template => bail!(
             "{name} is a template, which does not run; `cormus clone {name}` makes machines from it"
         ),
-    })
+    })?;
+    children(args, &parent, verbosity)
 }
 
-/// Makes machines from a template.
-pub(crate) fn clone(args: &ChildrenArgs, verbosity: Verbosity) -> Result<ExitCode, Failure> {
-    children(args, verbosity, |name, phase| match phase {
+/// Makes machines from a template, or has it keep some ready.
+pub(crate) fn clone(args: &CloneArgs, verbosity: Verbosity) -> Result<ExitCode, Failure> {
+    let template = parent(&args.children, |name, phase| match phase {
         Phase::Template => Ok(()),
         Phase::Active | Phase::Paused => bail!(
             "{name} is a machine that runs; `cormus fork {name}` makes others that continue from it, and `cormus freeze {name}` a template"
         ),
-    })
+    })?;
+    match args.pool {
+        Some(size) => {
+            ask(&template, Request::Pool { size })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        None => children(&args.children, &template, verbosity),
+    }
 }
 
 /// Is the monitor of a machine that continues an image.
@@ -60,16 +68,21 @@ pub(crate) fn continued(args: ContinueArgs) -> Result<ExitCode, Failure> {
     })
 }
 
-fn children(
-    args: &ChildrenArgs,
-    verbosity: Verbosity,
-    suits: impl Fn(&Name, Phase) -> Result<()>,
-) -> Result<ExitCode, Failure> {
+/// The machine or template that is named, if it suits.
+fn parent(args: &ChildrenArgs, suits: impl Fn(&Name, Phase) -> Result<()>) -> Result<Instance> {
     let parent = Registry::open()?.find(&args.name)?;
     if let Some((_, phase)) = parent.running() {
         suits(&parent.name, phase)?;
     }
-    let (mut image, stood_still) = ask_image(&parent)?;
+    Ok(parent)
+}
+
+fn children(
+    args: &ChildrenArgs,
+    parent: &Instance,
+    verbosity: Verbosity,
+) -> Result<ExitCode, Failure> {
+    let (mut image, stood_still) = ask_image(parent)?;
     if verbosity >= Verbosity::Verbose && !stood_still.is_zero() {
         eprintln!("cormus: {} stood still for {}", args.name, ms(stood_still));
     }
@@ -88,12 +101,14 @@ fn children(
         }
     }
     let mut started = Vec::new();
-    for (starting, number) in spawn_all(args, &parent)?.into_iter().zip(0..) {
+    for (starting, number) in spawn_all(args, parent)?.into_iter().zip(0..) {
         let state = image.state_mut();
         adapt(state, &starting.name)?;
         state.config_mut().published = ports(&args.publish, number)?;
         begin(&starting, state)?;
-        starting.hand_over(image.pages());
+        if !starting.is_spare() {
+            starting.hand_over(image.pages());
+        }
         started.push(starting);
     }
     failure::each(started, |starting| {
@@ -159,7 +174,7 @@ pub(crate) fn begin(starting: &Starting, state: &State) -> Result<()> {
     Ok(())
 }
 
-/// Registers the children and starts their monitors.
+/// Registers the children and starts their monitors, if they are not there already.
 fn spawn_all(args: &ChildrenArgs, parent: &Instance) -> Result<Vec<Starting>> {
     let registry = Registry::open()?;
     let origin = Origin {
@@ -168,8 +183,20 @@ fn spawn_all(args: &ChildrenArgs, parent: &Instance) -> Result<Vec<Starting>> {
         logs: Logs::New,
     };
     let names = names(args, |name| registry.is_free(name))?;
-    let spawned = names.iter().map(|name| spawn(&registry, name, &origin));
-    spawned.collect()
+    // A spare has the volumes that its template gives it.
+    let may_be_spare = parent.is_template() && args.volume.is_empty();
+    let started = names.iter().map(|name| {
+        let spare = if may_be_spare {
+            ask_spare(parent)?
+        } else {
+            None
+        };
+        match spare {
+            Some(spare) => background::adopt(&registry, name, &origin, spare),
+            None => spawn(&registry, name, &origin),
+        }
+    });
+    started.collect()
 }
 
 /// The children's names: the one that was asked for, or that with numbers, or the parent's with the first numbers that are free.

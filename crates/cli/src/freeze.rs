@@ -33,7 +33,7 @@ pub(crate) fn freeze(args: &FreezeArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Is the template.
-pub(crate) fn template(_args: &TemplateArgs) -> Result<ExitCode, Failure> {
-    control::serve_template()?;
+pub(crate) fn template(args: &TemplateArgs) -> Result<ExitCode, Failure> {
+    control::serve_template(&args.registered)?;
     Ok(ExitCode::SUCCESS)
 }

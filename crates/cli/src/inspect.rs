@@ -1,7 +1,7 @@
 //! `cormus inspect`: what a machine or template is, and what becomes of its edges in another machine.
 
 use crate::args::InspectArgs;
-use crate::control::{Request, ask_bytes, ask_image};
+use crate::control::{Request, ask_bytes, ask_image, ask_pool_state};
 use crate::failure::Failure;
 use crate::registry::{Instance, Phase, Registry, State};
 use anyhow::{Context, Result};
@@ -80,6 +80,10 @@ fn describe(instance: &Instance) -> Result<Value> {
                 json!({ "limit_bytes": world.memory_limit_bytes, "used_bytes": world.memory_used_bytes }),
             );
             set("edges", edges(&world, rules));
+            if phase == Phase::Template {
+                let (wanted, ready) = ask_pool_state(instance)?;
+                set("pool", json!({ "wanted": wanted, "ready": ready }));
+            }
         }
         State::Exited { code } => {
             set("state", json!("exited"));

@@ -60,9 +60,17 @@ pub(crate) fn continue_image(
         Some(shell) => Machine::from_image_in(&image, shell),
         None => Machine::from_image(&image),
     };
-    let mut machine = machine.map_err(cannot_continue)?;
+    let machine = machine.map_err(cannot_continue)?;
     // The machine has mapped what it needs.
     drop(image);
+    run_continued(machine, ready)
+}
+
+/// Runs a machine that continues an image to its end; `ready` as for [`launch`].
+pub(crate) fn run_continued(
+    mut machine: Machine,
+    ready: impl FnOnce(&Machine) -> Result<()>,
+) -> Result<Ended, Failure> {
     machine.forward_signals();
     ready(&machine)?;
     let end = machine.run();

@@ -23,6 +23,7 @@ mod report;
 mod run;
 mod show;
 mod snapshot;
+mod spare;
 mod spec;
 mod syscalls;
 mod terminal;
@@ -51,6 +52,7 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Monitor(args) => run::monitor(*args, verbosity),
         Command::Continue(args) => fork::continued(args),
         Command::Template(args) => freeze::template(&args),
+        Command::Spare(args) => spare::spare(&args),
         Command::Fork(args) => fork::fork(&args, verbosity),
         Command::Freeze(args) => freeze::freeze(&args),
         Command::Clone(args) => fork::clone(&args, verbosity),

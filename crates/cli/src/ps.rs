@@ -44,7 +44,11 @@ pub(crate) fn ps(args: &PsArgs) -> Result<ExitCode, Failure> {
 
 fn row(instance: &Instance) -> [String; 5] {
     let (state, pid) = match instance.state {
-        State::Running { process, phase } => (phase.word().to_owned(), process.pid.to_string()),
+        State::Running { process, phase } => {
+            let pool = instance.pool().map(|size| format!("+{size}"));
+            let state = format!("{}{}", phase.word(), pool.unwrap_or_default());
+            (state, process.pid.to_string())
+        }
         State::Exited { code } => (format!("exited ({code})"), "-".to_owned()),
         State::Killed => ("killed".to_owned(), "-".to_owned()),
     };

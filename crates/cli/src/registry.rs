@@ -21,11 +21,11 @@ use crate::directories;
 use crate::values::Name;
 use anyhow::{Context, Result, bail};
 use cormus_store::SnapshotId;
-use rustix::fs::{FlockOperation, Mode};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -95,6 +95,8 @@ pub(crate) enum Logs {
 #[derive(Debug)]
 pub(crate) struct Home {
     directory: PathBuf,
+    /// What the path leads through, if not through names.
+    _held: Option<OwnedFd>,
 }
 
 /// A process of this boot, told apart from a later one with the same number.
@@ -283,12 +285,30 @@ impl Phase {
 impl Home {
     /// The directory of the machine of this name, which is there.
     pub(crate) fn of(name: &Name) -> Result<Self> {
-        let directory = directories::machines()?.join(name.as_str());
-        Ok(Self { directory })
+        Ok(Self {
+            directory: directories::machines()?.join(name.as_str()),
+            _held: None,
+        })
     }
 
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// The same directory, also when the machine is given another name.
+    pub(crate) fn whatever_it_is_called(self) -> Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let held = rustix::fs::open(&self.directory, flags, Mode::empty())
+            .with_context(|| format!("cannot open {}", self.directory.display()))?;
+        Ok(Self {
+            directory: format!("/proc/self/fd/{}", held.as_raw_fd()).into(),
+            _held: Some(held),
+        })
+    }
+
+    /// Writes down how many clones a template keeps ready.
+    pub(crate) fn set_pool(&self, size: usize) -> Result<()> {
+        write_whole(&self.directory, "pool", format!("{size}\n").as_bytes())
     }
 
     /// Writes down what the machine does now. Takes no lock, which who asks for it may hold.
@@ -308,9 +328,14 @@ pub(crate) struct Created {
 
 impl Created {
     /// Writes down which process is the monitor, a child of the caller that nobody has waited for.
-    pub(crate) fn record_process(&self, pid: u32) -> Result<()> {
+    pub(crate) fn record_process(&self, pid: u32) -> Result<Process> {
         let process = Process::of(pid).context("the monitor is gone")?;
-        write_whole(&self.directory, "process", process.text()?.as_bytes())
+        write_whole(&self.directory, "process", process.text()?.as_bytes())?;
+        Ok(process)
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Takes the directory back, when no monitor could be started.
@@ -330,6 +355,17 @@ impl Instance {
             State::Running { process, phase } => Some((process, phase)),
             State::Exited { .. } | State::Killed => None,
         }
+    }
+
+    pub(crate) fn is_template(&self) -> bool {
+        self.running()
+            .is_some_and(|(_, phase)| phase == Phase::Template)
+    }
+
+    /// How many clones it keeps ready, if it is a template that keeps any.
+    pub(crate) fn pool(&self) -> Option<u16> {
+        let text = std::fs::read_to_string(self.directory.join("pool")).ok()?;
+        text.trim().parse().ok().filter(|size| *size > 0)
     }
 
     /// The snapshot that it was last written as or made from.

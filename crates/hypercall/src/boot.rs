@@ -83,6 +83,9 @@ pub struct Published {
 /// Most bytes of a variable that a machine is given, its name included.
 pub const VARIABLE_LEN_MAX: usize = 4096;
 
+/// Set in what [`crate::Call::RequestTake`] answers if further requests wait.
+pub const MORE_REQUESTS: u64 = 1 << 32;
+
 /// A request from outside, in postcard encoding as [`crate::Call::RequestTake`] hands it over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {

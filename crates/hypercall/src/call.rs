@@ -180,7 +180,8 @@ calls! {
     Random = 91("buffer", "len"),
     /// A line for the monitor's log; `level` 0 error to 4 trace.
     Log = 92("level", "text", "len"),
-    /// Takes the next request from outside, as `boot::Request` at `buffer` (region address). Its length, 0 if there is none.
+    /// Takes the next request from outside, as `boot::Request` at `buffer` (region address). Its length, 0 if there is none; bit 32 is set if
+    /// there are more.
     RequestTake = 93("buffer", "len"),
     /// Ends the machine with this exit code, or by signal `code - 128` where the program died of one.
     MachineExit = 94("code", "by_signal"),

@@ -6,6 +6,7 @@
 use crate::platform::platform;
 use crate::{Errno, SysResult};
 use core::sync::atomic::{AtomicU32, Ordering};
+use cormus_hypercall::boot::MORE_REQUESTS;
 use cormus_hypercall::change::Watched;
 use cormus_hypercall::file::{DIR_COMPLETE, FileAttr, FsStat, NameRequest, WalkRequest};
 use cormus_hypercall::map::MapRequest;
@@ -503,10 +504,14 @@ pub fn trace(text: &str) {
     let _ = call(Call::Trace, [address(text), text.len() as u64, 0, 0, 0]);
 }
 
-/// Takes a request from outside; its length, 0 if there is none.
-pub fn request_take(buffer: &mut [u8]) -> usize {
+/// Takes a request from outside: its length, 0 if there is none, and whether there are more.
+pub fn request_take(buffer: &mut [u8]) -> (usize, bool) {
     let len = buffer.len() as u64;
-    call(Call::RequestTake, [address_mut(buffer), len, 0, 0, 0]).map_or(0, |n| n as usize)
+    let result = call(Call::RequestTake, [address_mut(buffer), len, 0, 0, 0]).unwrap_or(0);
+    (
+        (result & !MORE_REQUESTS) as usize,
+        result & MORE_REQUESTS != 0,
+    )
 }
 
 /// Ends the machine.

@@ -1,9 +1,10 @@
 //! How long it takes to make a machine from an image: `clones COUNT PORT PROGRAM [ARGUMENTS]`.
 //!
 //! The program listens on PORT and writes, as the first thing on a connection that it has accepted, the time of the wall clock in
-//! nanoseconds. It is frozen there. Prints the medians, in microseconds: until a machine is made, and until its first instruction.
+//! nanoseconds. It is frozen there. Prints the medians, in microseconds: until a machine is made, until its first instruction, and until that where
+//! the machine was prepared ahead.
 
-use cormus_machine::{Config, Image, Machine, Publish, RootConfig, Transport};
+use cormus_machine::{Config, Image, Machine, Prepared, Publish, RootConfig, Transport};
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::Read;
@@ -24,7 +25,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     image.state_mut().config_mut().published.clear();
     let mut made = Vec::new();
     let mut first = Vec::new();
+    let mut ahead = Vec::new();
     for _ in 0..count {
+        let prepared = Prepared::rehearsed(&image)?;
         let (client, connection) = pair()?;
         let (start, wall) = (Instant::now(), SystemTime::now());
         let mut machine = Machine::from_image(&image)?;
@@ -32,8 +35,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         machine.hand_over(port, connection.into())?;
         machine.run();
         first.push(stamp(client)?.duration_since(wall)?);
+
+        let (client, connection) = pair()?;
+        let wall = SystemTime::now();
+        let mut machine = prepared.begin(image.state())?;
+        machine.hand_over(port, connection.into())?;
+        machine.run();
+        ahead.push(stamp(client)?.duration_since(wall)?);
     }
-    println!("{:.1} {:.1}", median(&mut made), median(&mut first));
+    let [made, first, ahead] = [made, first, ahead].map(median);
+    println!("{made:.1} {first:.1} {ahead:.1}");
     Ok(())
 }
 
@@ -78,7 +89,7 @@ fn stamp(mut client: TcpStream) -> Result<SystemTime, Box<dyn Error>> {
     Ok(SystemTime::UNIX_EPOCH + Duration::from_nanos(text.trim().parse()?))
 }
 
-fn median(times: &mut [Duration]) -> f64 {
+fn median(mut times: Vec<Duration>) -> f64 {
     times.sort();
     times[times.len() / 2].as_secs_f64() * 1e6
 }

@@ -74,7 +74,8 @@ impl Harness {
         blob.load(&region, true).map_err(StartError::Memory)?;
         let threads = Arc::new(NoThreads::default());
         let files = Files::new(&config.roots)?;
-        let changes = Arc::clone(&files.changes);
+        let mut edges = Edges::new(config, Arc::clone(&files.changes))?;
+        edges.publish(&config.published)?;
         let windows = Windows::new(Arc::clone(&physical), Arc::clone(&tables));
         let monitor = Monitor::new(Parts {
             windows,
@@ -85,7 +86,7 @@ impl Harness {
             files,
             streams: Streams::new(config.stdin, config.terminal),
             clock: Clock::new(TSC_KHZ),
-            edges: Edges::new(config, changes)?,
+            edges,
             config: config.clone(),
             trace: None,
             threads: Box::new(Arc::clone(&threads)),

@@ -58,7 +58,7 @@ pub use cormus_personality_image::ELF_PATH as PERSONALITY_ELF;
 pub use cormus_store as store;
 pub use end::{End, StartError};
 pub use harness::{Answer, Harness};
-pub use image::{CaptureError, Image, ImageError, LoadError, SaveError, State, Unread};
+pub use image::{CaptureError, Image, ImageError, LoadError, Prepared, SaveError, State, Unread};
 pub use machine::Machine;
 pub use memory::{Map, MemoryError, MemoryImage, Peek, Process, Shown, Thread};
 pub use pool::{Pool, PoolError, PoolLimits};

@@ -23,11 +23,15 @@ use rustix::fs::Mode;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Stack of a vCPU's thread: the run loop, a page of randomness, a batch of page runs.
 const THREAD_STACK: usize = 256 << 10;
+
+/// How long a rehearsal is at most: several times what a program takes to touch the pages that it touches first.
+const REHEARSAL: Duration = Duration::from_millis(5);
 
 /// One machine, ready to run.
 pub struct Machine {
@@ -64,20 +68,21 @@ impl Machine {
     pub fn new(config: &Config) -> Result<Machine, StartError> {
         let blob = Blob::built_in();
         let shell = Shell::new(config, &blob)?;
-        let (monitor, threads) = Machine::assemble(config, blob, Clock::new, shell)?;
+        let (mut monitor, threads) = Machine::assemble(config, blob, Clock::new, shell)?;
+        monitor.edges.publish(&config.published)?;
         start::write(config, &monitor.files, &monitor.streams, &monitor.region)?;
         monitor.clock.publish(&monitor.region);
         let first = first_vcpu(&monitor, &threads)?;
-        Machine::ready(monitor, threads, vec![(0, first, Entry::Boot)])
+        Machine::ready(Arc::new(monitor), threads, vec![(0, first, Entry::Boot)])
     }
 
-    /// Puts the parts together that every machine has.
+    /// Puts the parts together that every machine has. Its published ports are not bound yet.
     pub(crate) fn assemble(
         config: &Config,
         blob: Blob,
         clock: impl Fn(u32) -> Clock,
         shell: Shell,
-    ) -> Result<(Arc<Monitor>, Arc<Threads>), StartError> {
+    ) -> Result<(Monitor, Arc<Threads>), StartError> {
         // The personality applies the programs' own masks.
         rustix::process::umask(Mode::empty());
         interrupt::install();
@@ -93,7 +98,7 @@ impl Machine {
             handles: Mutex::default(),
             spare: Mutex::new(shell.vcpus),
         });
-        let monitor = Arc::new(Monitor::new(Parts {
+        let monitor = Monitor::new(Parts {
             physical: shell.physical,
             tables: shell.tables,
             region: shell.region,
@@ -109,7 +114,7 @@ impl Machine {
             memory_bytes: config.memory_bytes,
             quota: Quota::new(config.cpus_thousandths, config::host_cpu_count()),
             debugger,
-        }));
+        });
         Ok((monitor, threads))
     }
 
@@ -253,6 +258,22 @@ impl Machine {
         Ok(())
     }
 
+    /// Runs the machine for a moment in which nothing of it is felt outside, and ends it.
+    pub(crate) fn rehearse(&mut self) {
+        self.monitor.begin_rehearsal();
+        let remote = self.remote();
+        let (ended, waits) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // Nothing is ever sent: the other end goes when the machine has ended by itself.
+                let _ = waits.recv_timeout(REHEARSAL);
+                remote.end();
+            });
+            self.run();
+            drop(ended);
+        });
+    }
+
     /// The shell of a machine that has ended, for another machine of the same image; `None` if it was not remembered, or has failed.
     #[must_use]
     pub fn into_shell(mut self) -> Option<Shell> {
@@ -307,7 +328,7 @@ fn open_trace(target: Option<&TraceTarget>) -> Result<Option<File>, StartError> 
 }
 
 /// Makes vCPU 0 in the first window, with its thread to be the caller of `run`.
-fn first_vcpu(monitor: &Arc<Monitor>, threads: &Threads) -> Result<Vcpu, StartError> {
+fn first_vcpu(monitor: &Monitor, threads: &Threads) -> Result<Vcpu, StartError> {
     let window = monitor.windows.create().map_err(StartError::Memory)?;
     if let Ok(window) = monitor.windows.get(u64::from(window)) {
         window.enter();

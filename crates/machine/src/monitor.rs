@@ -62,6 +62,8 @@ pub(crate) struct Monitor {
     /// What the machines that this one continues have used of processor time, less what this process had used then.
     cpu_before_ns: AtomicU64,
     stopping: AtomicBool,
+    /// Whether the machine ends at the first call that would be felt outside.
+    rehearses: AtomicBool,
     end: Mutex<Option<End>>,
 }
 
@@ -109,6 +111,7 @@ impl Monitor {
             debugger: parts.debugger,
             cpu_before_ns: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            rehearses: AtomicBool::new(false),
             end: Mutex::new(None),
         }
     }
@@ -117,6 +120,16 @@ impl Monitor {
     pub(crate) fn into_memory(self) -> (Region, Windows, u32) {
         let tsc_khz = self.clock.tsc_khz();
         (self.region, self.windows, tsc_khz)
+    }
+
+    /// Lets nothing that the machine does be felt outside: it ends before that.
+    pub(crate) fn begin_rehearsal(&self) {
+        self.rehearses.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the machine may not be felt outside.
+    pub(crate) fn rehearses(&self) -> bool {
+        self.rehearses.load(Ordering::Relaxed)
     }
 
     /// Whether the machine has ended and vCPU threads must leave.

@@ -81,10 +81,11 @@ impl Requests {
         self.announce(region, NEWS_REQUEST);
     }
 
-    /// Takes the oldest request.
-    pub(crate) fn take(&self) -> Option<Request> {
+    /// Takes the oldest request; also whether there are more.
+    pub(crate) fn take(&self) -> Option<(Request, bool)> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.pop_front()
+        let request = waiting.pop_front()?;
+        Some((request, !waiting.is_empty()))
     }
 
     /// Whether the personality has not served all news. What it says is not trusted: it only decides about a kick.

@@ -18,6 +18,7 @@ Examples:
   cormus run -d --name web -p 8080:8000 python3 server.py
   cormus freeze web --as warm
   cormus clone warm -n 3 -p 8081:8000     # on ports 8081, 8082 and 8083
+  cormus clone warm --pool 4              # keeps four ready, so that later clones take less time
   cormus kill warm                        # removes the template; the clones go on";
 
 pub(super) const SNAPSHOT_EXAMPLES: &str = "\
@@ -44,6 +45,9 @@ Examples:
   cormus restore before -p 8080:80 -v ./data:/data
 
 A snapshot from elsewhere gets nothing of this host that the command line does not give it.";
+
+/// Most clones that are kept ready: each is a process with a machine.
+const SPARE_COUNT_MAX: i64 = 100;
 
 /// Most children of one command.
 const CHILD_COUNT_MAX: i64 = 1000;
@@ -75,6 +79,17 @@ pub(crate) struct ChildrenArgs {
     /// Offer a port that NAME was started to publish; counts up for each further machine
     #[arg(short, long, value_name = "[ADDR:]HOST:GUEST[/udp]")]
     pub(crate) publish: Vec<Publish>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CloneArgs {
+    #[command(flatten)]
+    pub(crate) children: ChildrenArgs,
+
+    /// Make no machine, but keep so many ready from now on, of which later clones are taken; 0 keeps none any more
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(0..=SPARE_COUNT_MAX),
+          conflicts_with_all = ["count", "child", "env", "volume", "publish"])]
+    pub(crate) pool: Option<u16>,
 }
 
 #[derive(Args, Debug)]

@@ -37,6 +37,26 @@ pub(crate) fn ask_bytes(instance: &Instance, request: Request) -> Result<Vec<u8>
     super::bytes_of(bytes)
 }
 
+/// Takes a spare of a template, if one is ready: its process and its socket.
+pub(crate) fn ask_spare(instance: &Instance) -> Result<Option<(u32, UnixStream)>> {
+    match exchange(instance, Request::Spare)? {
+        (Answer::Spare { pid: None }, _) => Ok(None),
+        (Answer::Spare { pid: Some(pid) }, descriptors) => {
+            let [socket] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|_| nonsense(instance))?;
+            Ok(Some((pid, socket.into())))
+        }
+        _ => Err(nonsense(instance)),
+    }
+}
+
+/// Asks how many spares of a template are to be ready, and how many are.
+pub(crate) fn ask_pool_state(instance: &Instance) -> Result<(u16, u16)> {
+    match exchange(instance, Request::PoolState)? {
+        (Answer::PoolState { wanted, ready }, _) => Ok((wanted, ready)),
+        _ => Err(nonsense(instance)),
+    }
+}
+
 /// The image that two descriptors are: its pages and its state.
 fn image_of(descriptors: Vec<OwnedFd>) -> Result<Image> {
     let [memory, state] = <[OwnedFd; 2]>::try_from(descriptors)

@@ -1,8 +1,8 @@
-//! Answering: the monitor's thread, and the process that a template is.
+//! Answering: the monitor's thread.
 
 use super::{
     Answer, PATIENCE, PEEK_LEN_MAX, Refusal, Request, empty_stdin, file_of, files_of, receive,
-    send, socket_path, take_stdin,
+    send, socket_path,
 };
 use crate::launch::cannot_continue;
 use crate::registry::{Home, Phase};
@@ -15,13 +15,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 /// Stack of the thread that answers, which also takes images.
 const THREAD_STACK: usize = 512 << 10;
 
 /// What was asked for, with descriptors, or why not.
-type Answered = Result<(Answer, Vec<OwnedFd>), Refusal>;
+pub(super) type Answered = Result<(Answer, Vec<OwnedFd>), Refusal>;
 
 /// The socket of one machine.
 #[derive(Debug)]
@@ -34,16 +35,15 @@ pub(crate) struct Control {
 impl Control {
     /// Begins to listen; who asks waits until [`Control::serve`].
     pub(crate) fn listen(name: &Name) -> Result<Self> {
-        let home = Home::of(name)?;
-        let (_directory, path) = socket_path(home.directory())
-            .with_context(|| format!("cannot open {}", home.directory().display()))?;
-        let listener = UnixListener::bind(&path).context("cannot make the control socket")?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600))
-            .context("cannot protect the control socket")?;
+        Self::at(name, listener(Home::of(name)?.directory())?)
+    }
+
+    /// Goes on to listen where another process has begun.
+    pub(crate) fn at(name: &Name, listener: UnixListener) -> Result<Self> {
         Ok(Self {
             listener,
             name: name.clone(),
-            home,
+            home: Home::of(name)?,
         })
     }
 
@@ -63,22 +63,39 @@ impl Control {
     }
 }
 
+/// Begins to listen in a machine's directory.
+pub(crate) fn listener(directory: &Path) -> Result<UnixListener> {
+    let (_directory, path) =
+        socket_path(directory).with_context(|| format!("cannot open {}", directory.display()))?;
+    let listener = UnixListener::bind(&path).context("cannot make the control socket")?;
+    std::fs::set_permissions(&path, Permissions::from_mode(0o600))
+        .context("cannot protect the control socket")?;
+    Ok(listener)
+}
+
 /// Takes connections one after the other, and gives those of the same user to `answer`.
 fn each_request(listener: &UnixListener, mut answer: impl FnMut(Request, &UnixStream) -> Answered) {
     loop {
-        match listener.accept() {
-            Ok((connection, _)) => {
-                // Whoever is refused, silent or gone has itself to blame.
-                if let Ok(request) = request_of(&connection) {
-                    reply(&connection, answer(request, &connection));
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+        match next_request(listener) {
+            Ok(Some((request, connection))) => reply(&connection, answer(request, &connection)),
+            Ok(None) => {}
             Err(error) => {
-                eprintln!("cormus: this machine takes no more commands: {error}");
+                eprintln!("cormus: this machine takes no more commands: {error:#}");
                 return;
             }
         }
+    }
+}
+
+/// Takes the next connection; nothing if whoever made it may ask for nothing, or does not.
+pub(super) fn next_request(listener: &UnixListener) -> Result<Option<(Request, UnixStream)>> {
+    match listener.accept() {
+        // Whoever is refused, silent or gone has itself to blame.
+        Ok((connection, _)) => Ok(request_of(&connection)
+            .ok()
+            .map(|request| (request, connection))),
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => Ok(None),
+        Err(error) => Err(error).context("cannot take a connection"),
     }
 }
 
@@ -98,7 +115,7 @@ fn request_of(connection: &UnixStream) -> Result<Request> {
 }
 
 /// Answers. If that cannot be sent there is nobody to tell.
-fn reply(connection: &UnixStream, answered: Answered) {
+pub(super) fn reply(connection: &UnixStream, answered: Answered) {
     let refused = |refusal| (Answer::Refused(refusal), Vec::new());
     let (answer, files) = answered.unwrap_or_else(refused);
     let files: Vec<_> = files.iter().map(AsFd::as_fd).collect();
@@ -131,6 +148,9 @@ impl Machine {
                 len,
             } => self.peek(window, address, len),
             Request::Freeze => self.freeze(connection),
+            Request::Pool { .. } | Request::PoolState | Request::Spare => Err(failed(anyhow!(
+                "it is no template, but a machine that runs"
+            ))),
         });
     }
 
@@ -229,7 +249,7 @@ impl Machine {
     }
 }
 
-fn done() -> Answered {
+pub(super) fn done() -> Answered {
     Ok((Answer::Done, Vec::new()))
 }
 
@@ -244,26 +264,6 @@ fn refusal(error: CaptureError) -> Refusal {
     }
 }
 
-fn failed(error: impl Into<anyhow::Error>) -> Refusal {
+pub(super) fn failed(error: impl Into<anyhow::Error>) -> Refusal {
     Refusal::Failed(format!("{:#}", error.into()))
-}
-
-/// Is the template that a machine has become: holds its image and hands it out, until it is killed.
-pub(crate) fn serve_template() -> Result<()> {
-    let ((), kept) = receive::<()>(&take_stdin()?).context("cannot take over from the machine")?;
-    // Otherwise it would be called after the link by which this program was started.
-    rustix::thread::set_name(c"cormus")?;
-    let [memory, state, listener, connection] = <[OwnedFd; 4]>::try_from(kept)
-        .map_err(|kept| anyhow!("{} descriptors are no template", kept.len()))?;
-    // Who has asked for the template may be gone; it is one all the same.
-    let _ = send(&UnixStream::from(connection), &Answer::Done, &[]);
-    each_request(&UnixListener::from(listener), |request, _| {
-        if request != Request::Image {
-            return Err(Refusal::Template);
-        }
-        let file = |fd: &OwnedFd| fd.try_clone().map_err(failed);
-        let answer = Answer::Image { stood_still_ns: 0 };
-        Ok((answer, vec![file(&memory)?, file(&state)?]))
-    });
-    Ok(())
 }

@@ -20,11 +20,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 /// Changes with the frames and with every type that is sent in one.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// Far more than any sentence.
 const LEN_MAX: usize = 64 << 10;
-/// A template is given its pages, its state, its socket and the connection that asked for it.
-const DESCRIPTOR_COUNT_MAX: usize = 4;
+/// A spare is given its pages, its state, its socket and two logs.
+const DESCRIPTOR_COUNT_MAX: usize = 5;
 const HEAD_LEN: usize = 8;
 
 /// Sends a value and descriptors.

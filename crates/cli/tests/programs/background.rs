@@ -61,8 +61,9 @@ impl Registry {
         let running = table.lines().filter_map(|line| {
             let mut words = line.split_whitespace();
             let (name, state) = (words.next()?, words.next()?);
+            let (phase, _) = state.split_once('+').unwrap_or((state, ""));
             ["active", "paused", "template"]
-                .contains(&state)
+                .contains(&phase)
                 .then_some(())?;
             Some(Running {
                 name: name.to_owned(),
@@ -84,7 +85,7 @@ impl Registry {
                     .any(|found| found == word.as_bytes())
             };
             let arguments = read("cmdline");
-            let roles = ["monitor", "continue", "template"];
+            let roles = ["monitor", "continue", "template", "spare"];
             roles.iter().any(|role| has(&arguments, role)) && has(&read("environ"), &variable)
         };
         numbers().filter(serves).collect()
@@ -109,7 +110,7 @@ impl Registry {
         number.unwrap_or_else(|| panic!("no {field} in {status}"))
     }
 
-    fn pid(&self, name: &str) -> u32 {
+    pub(crate) fn pid(&self, name: &str) -> u32 {
         let running = self.running();
         let found = running.iter().find(|machine| machine.name == name);
         found.unwrap_or_else(|| panic!("{name} has no process")).pid

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 /// A seed that is shown, so that a failure can be had again.
-fn random() -> Random {
+pub(crate) fn random() -> Random {
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seed = seed.unwrap().as_nanos() as u64 | 1;
     println!("seed {seed}");
@@ -17,7 +17,7 @@ fn random() -> Random {
 }
 
 /// A command that is killed at a random instant, if nothing else is before it ends.
-fn kill_at_random(random: &mut Random, mut command: Command, bound_us: u64) {
+pub(crate) fn kill_at_random(random: &mut Random, mut command: Command, bound_us: u64) {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -19,6 +19,7 @@ mod network;
 mod nginx;
 mod node;
 mod outcomes;
+mod pool;
 mod postgres;
 mod python;
 mod redis;

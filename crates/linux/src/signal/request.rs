@@ -28,12 +28,12 @@ impl EdgeOwner for Requests {
     fn edge_changed(&self) {
         let mut buffer = vec![0; REQUEST_LEN_MAX];
         loop {
-            let len = host::request_take(&mut buffer).min(REQUEST_LEN_MAX);
-            if len == 0 {
-                return;
-            }
-            if let Ok(request) = postcard::from_bytes(&buffer[..len]) {
+            let (len, more) = host::request_take(&mut buffer);
+            if let Ok(request) = postcard::from_bytes(&buffer[..len.min(REQUEST_LEN_MAX)]) {
                 serve(self.kernel, &request);
+            }
+            if !more {
+                return;
             }
         }
     }

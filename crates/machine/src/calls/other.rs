@@ -4,6 +4,7 @@ use super::{Arguments, Flow};
 use crate::end::End;
 use crate::monitor::Monitor;
 use cormus_hypercall::Call;
+use cormus_hypercall::boot::MORE_REQUESTS;
 use cormus_linux_abi::{Errno, SysResult};
 use std::io::Write;
 use std::sync::PoisonError;
@@ -91,7 +92,7 @@ fn trace(monitor: &Monitor, text: u64, len: u64) -> SysResult {
 fn take_request(monitor: &Monitor, buffer: u64, len: u64) -> SysResult {
     // Checked first, so that a bad buffer loses no request.
     monitor.region.host_range(buffer, len, true)?;
-    let Some(request) = monitor.requests.take() else {
+    let Some((request, more)) = monitor.requests.take() else {
         return Ok(0);
     };
     let bytes = postcard::to_allocvec(&request).map_err(|_| Errno::EIO)?;
@@ -99,7 +100,7 @@ fn take_request(monitor: &Monitor, buffer: u64, len: u64) -> SysResult {
         return Err(Errno::EINVAL);
     }
     monitor.region.write_bytes(buffer, &bytes)?;
-    Ok(bytes.len() as u64)
+    Ok(bytes.len() as u64 | if more { MORE_REQUESTS } else { 0 })
 }
 
 #[cfg(test)]

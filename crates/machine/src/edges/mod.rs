@@ -4,7 +4,7 @@
 //! in it that wakes whoever waits there. Who waits is the [`pump`]'s matter: a sleeping vCPU, or the
 //! I/O thread where none sleeps.
 //!
-//! Ports that are published are bound when the machine is made, so that a port in use is an error then;
+//! Ports that are published are bound before the machine runs, so that a port in use is an error then;
 //! they listen when the guest does.
 
 mod control;
@@ -17,7 +17,7 @@ mod rest;
 mod socket;
 mod stream;
 
-use crate::config::{Config, Outbound, Transport};
+use crate::config::{Config, Outbound, Publish, Transport};
 use crate::end::StartError;
 use crate::files::Changes;
 use crate::requests::Requests;
@@ -103,7 +103,7 @@ pub(crate) struct Edges {
 }
 
 impl Edges {
-    /// Binds the published ports.
+    /// Those of a machine whose ports are not published yet.
     pub(crate) fn new(config: &Config, changes: Arc<Changes>) -> Result<Edges, StartError> {
         let host = |action| {
             move |error: rustix::io::Errno| StartError::Host {
@@ -116,10 +116,25 @@ impl Edges {
         let bell = rustix::event::eventfd(0, flags).map_err(host("make an eventfd"))?;
         let data = epoll::EventData::new_u64(BELL);
         epoll::add(&epoll, &bell, data, epoll::EventFlags::IN).map_err(host("watch an eventfd"))?;
+        Ok(Edges {
+            epoll,
+            bell,
+            published: Vec::new(),
+            outbound: config.outbound.clone(),
+            table: Mutex::default(),
+            active: AtomicU32::new(0),
+            watched: Default::default(),
+            flash: Flash::new(config.stop_at_accept),
+            pump: pump::Pump::default(),
+            changes,
+        })
+    }
+
+    /// Binds the published ports, before there are edges.
+    pub(crate) fn publish(&mut self, ports: &[Publish]) -> Result<(), StartError> {
         // The port of the first accept has no socket: each connection gets a machine of its own.
-        let flash = Flash::new(config.stop_at_accept);
-        let bound = config.published.iter();
-        let bound = bound.filter(|publish| !flash.stops_at(publish.guest_port));
+        let bound = ports.iter();
+        let bound = bound.filter(|publish| !self.flash.stops_at(publish.guest_port));
         let published = bound.map(|publish| {
             let socket = socket::bound(publish.transport, publish.host);
             let socket = socket.map_err(|error| StartError::Publish {
@@ -132,18 +147,8 @@ impl Edges {
                 socket: Arc::new(socket),
             })
         });
-        Ok(Edges {
-            epoll,
-            bell,
-            published: published.collect::<Result<_, StartError>>()?,
-            outbound: config.outbound.clone(),
-            table: Mutex::default(),
-            active: AtomicU32::new(0),
-            watched: Default::default(),
-            flash,
-            pump: pump::Pump::default(),
-            changes,
-        })
+        self.published = published.collect::<Result<_, StartError>>()?;
+        Ok(())
     }
 
     /// Whether anything of the world is waited for.

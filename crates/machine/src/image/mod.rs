@@ -19,6 +19,7 @@ use cormus_guest_mem::Frozen;
 use cormus_hypercall::boot::VARIABLE_LEN_MAX;
 use cormus_linux_abi::Errno;
 pub use disk::{LoadError, SaveError, Unread};
+pub use restore::Prepared;
 pub use state::State;
 pub(crate) use state::{
     Contents, FrozenAlarm, FrozenClock, FrozenEdge, FrozenEdges, FrozenFile, FrozenFiles,

@@ -5,7 +5,7 @@
 //! the machine itself that goes on ([`State::continue_itself`]), or is given the volume anew ([`State::set_volume`]).
 
 use super::ImageError;
-use super::state::State;
+use super::state::{FrozenFile, State};
 use crate::config::{Config, RootConfig};
 use crate::end::StartError;
 use crate::files;
@@ -75,23 +75,25 @@ impl State {
             .collect()
     }
 
+    /// Host files that programs have mapped to write to them.
+    pub(super) fn writable_mappings(&self) -> impl Iterator<Item = &FrozenFile> {
+        let mappings = self.windows.iter().flat_map(|window| &window.mappings);
+        let writable = mappings.filter(|mapping| mapping.protection & protection::WRITE != 0);
+        writable.filter_map(|mapping| match mapping.backing {
+            FrozenBacking::File {
+                file, shared: true, ..
+            } => Some(&self.files.mapped.get(file as usize)?.file),
+            _ => None,
+        })
+    }
+
     /// Refuses a machine of which a program goes on to write to a file that it may not change: through a mapping no error could tell it.
     pub(super) fn check_mappings(&self) -> Result<(), StartError> {
-        let mappings = self.windows.iter().flat_map(|window| &window.mappings);
-        for mapping in mappings.filter(|mapping| mapping.protection & protection::WRITE != 0) {
-            let FrozenBacking::File {
-                file, shared: true, ..
-            } = mapping.backing
-            else {
-                continue;
-            };
-            let Some(mapped) = self.files.mapped.get(file as usize) else {
-                continue;
-            };
-            let root = self.config.roots.get(mapped.file.root as usize);
+        for file in self.writable_mappings() {
+            let root = self.config.roots.get(file.root as usize);
             if let Some(root) = root.filter(|root| !root.writable) {
                 return Err(StartError::WritableMapping {
-                    path: files::host_path(&self.config.roots, &mapped.file).into(),
+                    path: files::host_path(&self.config.roots, file).into(),
                     mount_point: String::from_utf8_lossy(&root.mount_point).into_owned(),
                 });
             }

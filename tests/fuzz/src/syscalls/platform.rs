@@ -9,7 +9,7 @@ mod edges;
 
 use super::window::{Place, Window};
 use cormus_hypercall::area::{Upcall, VcpuArea, state};
-use cormus_hypercall::boot::Request;
+use cormus_hypercall::boot::{MORE_REQUESTS, Request};
 use cormus_hypercall::change::ChangeBoard;
 use cormus_hypercall::clock::ClockPage;
 use cormus_hypercall::edge::{BOARD_SLOTS, EdgeBoard, NEWS_REQUEST, NEWS_TIMER};
@@ -599,14 +599,18 @@ impl World {
     }
 
     fn take_request(&self, buffer: u64, len: u64) -> SysResult {
-        let Some(request) = self.state().requests.pop() else {
-            return Ok(0);
+        let (request, more) = {
+            let mut state = self.state();
+            let Some(request) = state.requests.pop() else {
+                return Ok(0);
+            };
+            (request, !state.requests.is_empty())
         };
         let bytes = postcard::to_allocvec(&request).expect("a request in bytes");
         assert!(bytes.len() as u64 <= len);
         // SAFETY: the personality passes a buffer of its own.
         unsafe { core::ptr::copy(bytes.as_ptr(), buffer as *mut u8, bytes.len()) };
-        Ok(bytes.len() as u64)
+        Ok(bytes.len() as u64 | if more { MORE_REQUESTS } else { 0 })
     }
 
     /// Sets why the monitor enters the personality next.
