@@ -163,7 +163,9 @@ impl Machine {
                 return End::Failed("the host has no more threads".to_owned());
             }
         }
-        self.monitor.edges.pump.begin();
+        if !self.monitor.edges.is_expected() {
+            self.monitor.edges.pump.begin();
+        }
         if self.terminal {
             self.watch_terminal();
         }
@@ -204,6 +206,23 @@ impl Machine {
         self.monitor
             .hand_over(guest_port, connection)
             .map_err(|error| std::io::Error::from_raw_os_error(error.number()))
+    }
+
+    /// Lets the machine, which continues an image and does not run yet, run up to its accept on a port, where it waits for the
+    /// connection that `arrival` brings. Only where one thread runs can no other one act meanwhile: whether it is so.
+    pub(crate) fn await_at_accept(
+        &self,
+        guest_port: u16,
+        arrival: impl FnOnce() -> OwnedFd + Send + 'static,
+    ) -> bool {
+        let monitor = &self.monitor;
+        let (region, requests) = (&monitor.region, &monitor.requests);
+        let arrival = Box::new(arrival);
+        self.standing.len() == 1
+            && monitor
+                .edges
+                .await_at_accept(region, requests, guest_port, arrival)
+                .is_ok()
     }
 
     pub(crate) const fn monitor(&self) -> &Arc<Monitor> {

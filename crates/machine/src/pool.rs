@@ -1,9 +1,10 @@
 //! Flash clones: a machine for every connection, made ahead.
 //!
 //! The pool's process holds the image and the listening sockets and has one thread. It keeps some clones ready, each in a
-//! child process that has made its machine and waits for a connection on a socket pair; an accepted connection is handed to one, which
-//! runs and ends with it. Then the process makes the next machine of the image in the shell of the last ([`Shell`](crate::Shell)),
-//! which is much less work than a new one, and is ready again. So a connection costs a wake-up, and no machine outlives it.
+//! child process that has made its machine, whose program has come to its accept and waits there for a connection on a socket pair; an
+//! accepted connection is handed to one, which goes on and ends with it. Then the process makes the next machine of the image in the
+//! shell of the last ([`Shell`](crate::Shell)), which is much less work than a new one, and is ready again. So a connection costs a
+//! wake-up, and no machine outlives it.
 //!
 //! ```text
 //! making ──► ready ──► serving ──► ready …      each is ended: too many ready for long, served too long,
@@ -297,6 +298,8 @@ impl Pool {
                 match listener.accept() {
                     Ok((connection, _)) if self.waiting.len() < self.limits.waiting_max => {
                         self.waiting.push_back(connection.into());
+                        // At once: asking whether there are more takes as long as a wake-up.
+                        self.hand_out();
                     }
                     Ok((connection, _)) => reset(connection.as_fd()),
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,

@@ -13,10 +13,13 @@ use cormus_linux_abi::{Errno, SysResult};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Brings the connection that a flash clone is made for, as soon as there is one.
+pub(crate) type Arrival = Box<dyn FnOnce() -> OwnedFd + Send>;
 
 /// What the edges know of flash clones.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Flash {
     /// The port whose first accept is waited for.
     stop_at: Option<u16>,
@@ -25,6 +28,14 @@ pub(super) struct Flash {
     /// Number plus one of the edge with which the machine ends; 0 for none.
     last: AtomicU32,
     over: AtomicBool,
+    /// The port whose next accept waits for what is to arrive.
+    arrival: Mutex<Option<(u16, Arrival)>>,
+}
+
+impl std::fmt::Debug for Flash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Flash")
+    }
 }
 
 /// How far the machine that warms up has come.
@@ -56,6 +67,16 @@ impl Flash {
         let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
         *reached = progress.max(*reached);
         self.changed.notify_all();
+    }
+
+    fn arrival(&self) -> MutexGuard<'_, Option<(u16, Arrival)>> {
+        self.arrival.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the connection that an accept on this port is for, if it is for one.
+    pub(super) fn wait_at(&self, guest_port: u16) -> Option<OwnedFd> {
+        let awaited = self.arrival().take_if(|(port, _)| *port == guest_port);
+        awaited.map(|(_, arrival)| arrival())
     }
 
     /// An edge is gone.
@@ -122,8 +143,38 @@ impl Edges {
         guest_port: u16,
         connection: OwnedFd,
     ) -> SysResult<()> {
-        socket::do_not_block(&connection)?;
-        socket::no_delay(&connection);
+        prepare(&connection)?;
+        self.call_to_accept(region, requests, guest_port, Some(connection))
+    }
+
+    /// Lets the program come to accept on a port, where it waits until the connection is there: what it does on its way is done before.
+    ///
+    /// # Errors
+    /// `ENOENT` if the machine does not listen there.
+    pub(crate) fn await_at_accept(
+        &self,
+        region: &Region,
+        requests: &Requests,
+        guest_port: u16,
+        arrival: Arrival,
+    ) -> SysResult<()> {
+        *self.flash.arrival() = Some((guest_port, arrival));
+        self.call_to_accept(region, requests, guest_port, None)
+    }
+
+    /// Whether the program has not come to the accept where it is to wait.
+    pub(crate) fn is_expected(&self) -> bool {
+        self.flash.arrival().is_some()
+    }
+
+    /// Tells the program that a connection waits on a port.
+    fn call_to_accept(
+        &self,
+        region: &Region,
+        requests: &Requests,
+        guest_port: u16,
+        connection: Option<OwnedFd>,
+    ) -> SysResult<()> {
         let mut table = self.table();
         let listener = (0..)
             .zip(&mut table.edges)
@@ -137,7 +188,7 @@ impl Edges {
                 _ => None,
             });
         let (number, control, handed) = listener.ok_or(Errno::ENOENT)?;
-        handed.push_back(connection);
+        handed.extend(connection);
         control.set_status(region, status::ACCEPT);
         if control.announce(region) {
             requests.announce(region, number);
@@ -154,4 +205,11 @@ impl Edges {
     pub(crate) fn is_over(&self) -> bool {
         self.flash.over.load(Ordering::SeqCst)
     }
+}
+
+/// What every accepted connection is.
+pub(super) fn prepare(connection: &OwnedFd) -> SysResult<()> {
+    socket::do_not_block(connection)?;
+    socket::no_delay(connection);
+    Ok(())
 }

@@ -284,6 +284,11 @@ impl Edges {
         // Cleared first: a connection that comes now sets it again.
         listening.clear_status(region, status::ACCEPT);
         let warms_up = self.flash.stops_at(*guest_port);
+        if let Some(connection) = self.flash.wait_at(*guest_port) {
+            flash::prepare(&connection)?;
+            handed.push_back(connection);
+            self.pump.begin();
+        }
         if let Some(connection) = handed.pop_front() {
             if !handed.is_empty() {
                 listening.set_status(region, status::ACCEPT);

@@ -150,7 +150,8 @@ fn keep_only(kept: [i32; 2]) {
     }
 }
 
-/// The life of a child: a machine is made, gets its connection and runs to its end, and the next one is made in its shell.
+/// The life of a child: a machine is made, runs up to its accept if it has one thread, gets its connection and runs to its end, and the
+/// next one is made in its shell.
 fn live(
     image: &Image,
     guest_port: u16,
@@ -160,12 +161,14 @@ fn live(
     let mut machine = Machine::from_image(image)?;
     machine.remember()?;
     for uses in 1.. {
-        rustix::net::send(socket, &READY, SendFlags::NOSIGNAL)?;
-        let Some(connection) = receive(socket)? else {
-            break;
-        };
-        machine.hand_over(guest_port, connection)?;
+        let arrival = socket.try_clone()?;
+        if !machine.await_at_accept(guest_port, move || next_connection(&arrival)) {
+            machine.hand_over(guest_port, next_connection(socket))?;
+        }
         machine.run();
+        if machine.monitor().edges.is_expected() {
+            return Err("the program ended before its accept".into());
+        }
         if uses >= uses_max {
             // The host takes a machine apart faster than its threads can be joined.
             std::mem::forget(machine);
@@ -185,16 +188,26 @@ fn again(image: &Image, ended: Machine) -> Option<Machine> {
     Machine::from_image_in(image, shell).ok()
 }
 
-/// Waits for the connection; nothing comes if the pool is gone.
-fn receive(socket: &OwnedFd) -> std::io::Result<Option<OwnedFd>> {
+/// Says that a machine is ready, and waits for its connection. A clone whose pool is gone ends.
+fn next_connection(socket: &OwnedFd) -> OwnedFd {
+    let told = rustix::net::send(socket, &READY, SendFlags::NOSIGNAL);
+    match told.ok().and_then(|_| receive(socket)) {
+        Some(connection) => connection,
+        // SAFETY: as in `in_child`.
+        None => unsafe { libc::_exit(0) },
+    }
+}
+
+fn receive(socket: &OwnedFd) -> Option<OwnedFd> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     let mut data = [IoSliceMut::new(&mut byte)];
-    recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC)?;
-    let mut messages = control.drain();
-    Ok(messages.find_map(|message| match message {
+    let received = || recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC);
+    // A kick of the machine's only thread interrupts it.
+    rustix::io::retry_on_intr(received).ok()?;
+    control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
-    }))
+    })
 }
