@@ -161,8 +161,8 @@ calls! {
 
     /// Attaches the published port `guest_port` of `protocol` (6 TCP, 17 UDP) to a control block. An edge; `ENOENT` if it is not published.
     EdgeListen = 80("guest_port", "protocol", "control"),
-    /// Takes a waiting connection of a listening edge. An edge; `EAGAIN` if there is none.
-    EdgeAccept = 81("listener", "control"),
+    /// Takes a waiting connection of a listening edge, with its names as of `EdgeName` unless `local` is 0. An edge; `EAGAIN` if there is none.
+    EdgeAccept = 81("listener", "control", "local", "peer"),
     /// Begins a connection to, or for UDP fixes, the address in an `edge::Address` at `address`. An edge; `EACCES` if the policy forbids it.
     EdgeConnect = 82("address", "protocol", "control"),
     /// Ends an edge; what is in its transmit ring is still sent. `how` 0 gracefully, 1 by a reset.

@@ -425,9 +425,24 @@ pub fn edge_listen(guest_port: u16, protocol: u8, control: u64) -> SysResult<u32
     .map(|n| n as u32)
 }
 
-/// Takes a connection; an edge.
-pub fn edge_accept(listener: u32, control: u64) -> SysResult<u32> {
-    call(Call::EdgeAccept, [u64::from(listener), control, 0, 0, 0]).map(|n| n as u32)
+/// Takes a connection; an edge, with this side's and the other side's address.
+pub fn edge_accept(
+    listener: u32,
+    control: u64,
+) -> SysResult<(u32, (edge::Address, edge::Address))> {
+    let mut local = edge::Address::default();
+    let mut peer = edge::Address::default();
+    let number = call(
+        Call::EdgeAccept,
+        [
+            u64::from(listener),
+            control,
+            address_mut(&mut local),
+            address_mut(&mut peer),
+            0,
+        ],
+    )?;
+    Ok((number as u32, (local, peer)))
 }
 
 /// Begins a connection; an edge.

@@ -2,7 +2,9 @@
 
 use cormus_hypercall::Call;
 use cormus_hypercall::change::{ChangeBoard, NO_SLOT, SLOT_COUNT, Watched};
-use cormus_hypercall::edge::{BoardRing, EdgeBoard, EdgeControl, RING_SIZE, RingCounters, status};
+use cormus_hypercall::edge::{
+    Address, BoardRing, EdgeBoard, EdgeControl, RING_SIZE, RingCounters, status,
+};
 use cormus_hypercall::file::{FileAttr, open};
 use cormus_hypercall::layout::{BOARD_OFFSET, CHANGES_OFFSET, HEAP_OFFSET, REGION_BASE};
 use cormus_hypercall::map::{MapRequest, kind};
@@ -233,9 +235,12 @@ fn a_published_port() {
     let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let bits = listening + offset_of!(EdgeControl, status) as u64;
     guest.until(|| guest.word(bits) & status::ACCEPT != 0);
+    let [local, peer] = [HEAP + 0x8000, HEAP + 0x8040];
     let edge = guest
-        .call(Call::EdgeAccept, [listener, control, 0, 0, 0])
+        .call(Call::EdgeAccept, [listener, control, local, peer, 0])
         .unwrap();
+    let names = [local, peer].map(|at| guest.harness.region().read::<Address>(at).unwrap().port);
+    assert_eq!(names, [port, client.local_addr().unwrap().port()]);
 
     client.write_all(b"question").unwrap();
     let receive = offset_of!(EdgeControl, receive);

@@ -8,7 +8,7 @@ use cormus_hypercall::edge::Address;
 use cormus_linux_abi::{Errno, SysResult};
 use std::sync::Arc;
 
-pub(super) fn answer(monitor: &Arc<Monitor>, call: Call, [a, b, c, ..]: Arguments) -> SysResult {
+pub(super) fn answer(monitor: &Arc<Monitor>, call: Call, [a, b, c, d, ..]: Arguments) -> SysResult {
     let (edges, region) = (&monitor.edges, &monitor.region);
     match call {
         Call::EdgeListen => edges
@@ -16,7 +16,14 @@ pub(super) fn answer(monitor: &Arc<Monitor>, call: Call, [a, b, c, ..]: Argument
             .inspect(|_| {
                 pump::start_io_thread(monitor);
             }),
-        Call::EdgeAccept => edges.accept(region, a, b),
+        Call::EdgeAccept => {
+            let number = edges.accept(region, a, b)?;
+            // Personalities in older snapshots ask for the names later.
+            if c != 0 {
+                write_names(monitor, number, (c, d))?;
+            }
+            Ok(number)
+        }
         Call::EdgeConnect => {
             let address = region.read::<Address>(a)?;
             edges.connect(region, &address, b, c).inspect(|_| {
@@ -29,12 +36,14 @@ pub(super) fn answer(monitor: &Arc<Monitor>, call: Call, [a, b, c, ..]: Argument
             pump::flush(monitor);
             Ok(0)
         }
-        Call::EdgeName => {
-            let (local, peer) = edges.names(a)?;
-            region.write(b, &local)?;
-            region.write(c, &peer)?;
-            Ok(0)
-        }
+        Call::EdgeName => write_names(monitor, a, (b, c)).map(|()| 0),
         _ => Err(Errno::ENOSYS),
     }
+}
+
+/// Writes both names of an edge to addresses of the region.
+fn write_names(monitor: &Monitor, edge: u64, (local, peer): (u64, u64)) -> SysResult<()> {
+    let names = monitor.edges.names(edge)?;
+    monitor.region.write(local, &names.0)?;
+    monitor.region.write(peer, &names.1)
 }

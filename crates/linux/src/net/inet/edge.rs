@@ -17,7 +17,7 @@ use crate::sync::{Mutex, SpinLock, WaitQueue};
 use crate::{Errno, SysResult, frames, host, time};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use cormus_hypercall::edge::{BOARD_SLOTS, EDGE_BYTES, EdgeControl, RING_SIZE, status};
+use cormus_hypercall::edge::{Address, BOARD_SLOTS, EDGE_BYTES, EdgeControl, RING_SIZE, status};
 use cormus_linux_abi::PAGE_SIZE;
 
 /// Room from which on an edge counts as writable.
@@ -133,7 +133,7 @@ impl ListeningEdge {
     ///
     /// # Errors
     /// `EAGAIN` if there is none.
-    pub(super) fn accept(&self, queue: &Arc<WaitQueue>) -> SysResult<Arc<EdgeEnd>> {
+    pub(super) fn accept(&self, queue: &Arc<WaitQueue>) -> SysResult<(Arc<EdgeEnd>, Names)> {
         // Cleared before the attempt: an arrival after it sets the bit again and is not missed.
         let before = self
             .block
@@ -145,9 +145,17 @@ impl ListeningEdge {
         }
         let block = Block::new()?;
         // The monitor sets the bit again if another connection waits.
-        let number = host::edge_accept(self.number, block.address)?;
-        Ok(EdgeEnd::attach(number, block, queue.clone()))
+        let (number, names) = host::edge_accept(self.number, block.address)?;
+        let end = EdgeEnd::attach(number, block, queue.clone());
+        Ok((end, names_of(&names)))
     }
+}
+
+/// This side's and the other side's address.
+type Names = (InetAddress, InetAddress);
+
+fn names_of((local, peer): &(Address, Address)) -> Names {
+    (InetAddress::from_edge(local), InetAddress::from_edge(peer))
 }
 
 impl EdgeOwner for ListeningEdge {
@@ -213,12 +221,8 @@ impl EdgeEnd {
     ///
     /// # Errors
     /// What the monitor says.
-    pub(super) fn names(&self) -> SysResult<(InetAddress, InetAddress)> {
-        let (local, peer) = host::edge_name(self.number)?;
-        Ok((
-            InetAddress::from_edge(&local),
-            InetAddress::from_edge(&peer),
-        ))
+    pub(super) fn names(&self) -> SysResult<Names> {
+        host::edge_name(self.number).map(|names| names_of(&names))
     }
 
     /// Puts the edge on the dirty list, once.

@@ -213,8 +213,7 @@ impl SocketOps for TcpSocket {
             edge.clone().ok_or(Errno::EAGAIN)?
         };
         let queue = Arc::new(WaitQueue::new());
-        let end = edge.accept(&queue)?;
-        let (local, peer) = end.names().unwrap_or_default();
+        let (end, (local, peer)) = edge.accept(&queue)?;
         let port = self.local.address().map_or(local.port, |own| own.port);
         let names = (InetAddress { port, ..local }, peer);
         Ok(self.accepted(queue, end, names))
