@@ -28,6 +28,14 @@ const CALM_TICK_NS: u64 = 10_000_000;
 /// Ticks without any event after which a machine is calm.
 const CALM_TICKS: u32 = 100;
 
+/// The I/O thread does not sleep.
+const AWAKE: u32 = 0;
+/// It sleeps for so short that it is not told when the pump leaves: that is often, and costs both of them more than a
+/// request of a client.
+const DOZING: u32 = 1;
+/// It sleeps for long, or for good.
+const ASLEEP: u32 = 2;
+
 /// The state between the pump and those who wake it.
 #[derive(Debug, Default)]
 pub(crate) struct Pump {
@@ -38,7 +46,7 @@ pub(crate) struct Pump {
     vcpu: AtomicU32,
     /// Counts times that vCPUs served edges.
     served: AtomicU32,
-    /// 1 while the I/O thread sleeps for good; it waits on this word.
+    /// How the I/O thread sleeps: [`AWAKE`], [`DOZING`] or [`ASLEEP`]. It waits on this word.
     io_asleep: AtomicU32,
     io_started: AtomicBool,
     /// Whether the machine runs: before, nobody looks at its edges.
@@ -70,13 +78,15 @@ impl Pump {
         self.word.store(0, Ordering::SeqCst);
         self.vcpu.store(0, Ordering::SeqCst);
         self.taken.store(false, Ordering::SeqCst);
-        self.reconsider();
+        if self.io_asleep.load(Ordering::SeqCst) == ASLEEP {
+            self.reconsider();
+        }
     }
 
-    /// Wakes the I/O thread if it sleeps for good.
+    /// Wakes the I/O thread if it sleeps.
     pub(crate) fn reconsider(&self) {
-        if self.io_asleep.load(Ordering::SeqCst) != 0
-            && self.io_asleep.swap(0, Ordering::SeqCst) != 0
+        if self.io_asleep.load(Ordering::SeqCst) != AWAKE
+            && self.io_asleep.swap(AWAKE, Ordering::SeqCst) != AWAKE
         {
             sleep::wake(&self.io_asleep, 1);
         }
@@ -235,25 +245,28 @@ fn wait_for_begin(monitor: &Monitor) {
     let pump = &monitor.edges.pump;
     let waits = || !(pump.begun.load(Ordering::SeqCst) || monitor.stopping());
     while waits() {
-        pump.io_asleep.store(1, Ordering::SeqCst);
+        pump.io_asleep.store(ASLEEP, Ordering::SeqCst);
         if waits() {
-            let _: Woken = sleep::wait(&pump.io_asleep, 1, (&NEVER, 0), None);
+            let _: Woken = sleep::wait(&pump.io_asleep, ASLEEP, (&NEVER, 0), None);
         }
-        pump.io_asleep.store(0, Ordering::SeqCst);
+        pump.io_asleep.store(AWAKE, Ordering::SeqCst);
     }
 }
 
-/// Sleeps until the pump leaves, something of the world is waited for, or a tick has passed.
+/// Sleeps until a tick has passed or something of the world is waited for; where that is long, or without a tick, also until
+/// the pump leaves.
 fn rest(monitor: &Monitor, tick_ns: Option<u64>) {
     static NEVER: AtomicU32 = AtomicU32::new(0);
     let pump = &monitor.edges.pump;
-    pump.io_asleep.store(1, Ordering::SeqCst);
+    let short = tick_ns.is_some_and(|tick| tick <= BUSY_TICK_NS);
+    let how = if short { DOZING } else { ASLEEP };
+    pump.io_asleep.store(how, Ordering::SeqCst);
     let deadline = tick_ns.map(|tick| sleep::monotonic_ns() + tick);
     let lonely = pump.current().is_none() && monitor.edges.is_active();
     if tick_ns.is_some() || !(lonely || monitor.stopping()) {
-        let _: Woken = sleep::wait(&pump.io_asleep, 1, (&NEVER, 0), deadline);
+        let _: Woken = sleep::wait(&pump.io_asleep, how, (&NEVER, 0), deadline);
     }
-    pump.io_asleep.store(0, Ordering::SeqCst);
+    pump.io_asleep.store(AWAKE, Ordering::SeqCst);
 }
 
 /// The vCPU that serves the edges, if one does.
