@@ -2,6 +2,7 @@ use super::*;
 use crate::testing::{self, MapCall, take_map_calls, user_memory};
 use alloc::sync::Arc;
 use cormus_linux_abi::PAGE_SIZE;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
 /// As the test kernel is configured.
@@ -13,21 +14,37 @@ const PRIVATE: u64 = 0x22;
 const SHARED: u64 = 0x21;
 const FIXED: u64 = 0x10;
 
+/// Lets one test at a time count traps, from none on: places share slots, and one is rewritten at a time.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    for slot in &PLACES {
+        slot.store(0, Ordering::Relaxed);
+    }
+    turn
+}
+
 /// A program with a page of code; the pages below it are free.
 struct Program {
     task: Arc<Task>,
     code: u64,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Program {
     fn new(protection: u64, flags: u64) -> Program {
+        let turn = turn();
         testing::init();
         let task = testing::task();
         let code = user_memory(3 * PAGE_SIZE as usize) + 2 * PAGE_SIZE;
         let arguments = [code, PAGE_SIZE, protection, flags | FIXED, u64::MAX, 0];
         testing::call(&task, nr::__NR_mmap, &arguments).unwrap();
         take_map_calls();
-        Program { task, code }
+        Program {
+            task,
+            code,
+            _turn: turn,
+        }
     }
 
     /// Traps `count` times at `offset` of the code; the calls that it leads to.
@@ -36,6 +53,12 @@ impl Program {
             consider(&self.task, number.into(), self.code + offset + SYSCALL_LEN);
         }
         take_map_calls()
+    }
+
+    /// Traps at `offset` until that leads to calls. A place whose slot is another's waits until that is forgotten.
+    fn rewrite(&self, offset: u64) -> Vec<MapCall> {
+        let mut calls = (0..2 * TRAP_COUNT).map(|_| self.trap(offset, 39, 1));
+        calls.find(|calls| !calls.is_empty()).unwrap()
     }
 }
 
@@ -60,7 +83,7 @@ fn pages_for_stubs_are_mapped_as_they_are_needed() {
     let fitting = PAGE_SIZE / STUB_SIZE;
     let mut calls = Vec::new();
     for place in 0..=fitting {
-        calls.extend(program.trap(2 * place, 39, TRAP_COUNT));
+        calls.extend(program.rewrite(2 * place));
     }
     let maps: Vec<u64> = calls
         .iter()
@@ -73,7 +96,7 @@ fn pages_for_stubs_are_mapped_as_they_are_needed() {
     let arguments = [page - PAGE_SIZE, PAGE_SIZE, 3, PRIVATE | FIXED, u64::MAX, 0];
     testing::call(&program.task, nr::__NR_mmap, &arguments).unwrap();
     take_map_calls();
-    let calls = program.trap(0x400, 39, TRAP_COUNT);
+    let calls = program.rewrite(0x400);
     assert_eq!(calls[0].0, "anonymous");
     assert!(
         calls
@@ -100,6 +123,7 @@ fn code_that_is_not_the_programs_alone_is_left() {
 
 #[test]
 fn two_places_of_one_slot_both_get_their_turn() {
+    let _turn = turn();
     let key = |place: u64| place.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let first = place(90_000, 0x1000);
     let second = (1..)
