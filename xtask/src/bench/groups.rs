@@ -229,6 +229,16 @@ pub(crate) const GROUPS: &[Group] = &[
         )],
         measure: memory,
     },
+    Group {
+        name: "memory-of-many",
+        rounds: 1,
+        rows: &[row(
+            "the same, of each of 20 that run at once",
+            "MB",
+            "nothing: shows what is shared",
+        )],
+        measure: memory_of_many,
+    },
 ];
 
 /// Builds the small C programs into the arena and puts the Python ones beside them.
@@ -278,6 +288,23 @@ fn printed_by(arena: &Arena, engine: Engine, job: &Job, divisor: f64) -> Result<
         Ok(ns) => Ok(vec![ns / divisor]),
         Err(_) => bail!("printed `{}`, not a number", text.trim()),
     }
+}
+
+/// Each process's share of what several of them map is counted, as for one.
+fn memory_of_many(arena: &Arena, engine: Engine) -> Result<Vec<f64>> {
+    const COUNT: usize = 20;
+    // The container has one name.
+    if engine == Engine::Crun {
+        return Ok(Vec::new());
+    }
+    let servers: Vec<_> = (0..COUNT)
+        .map(|_| servers::start(arena, engine, &own(arena, "hold"), "ready"))
+        .collect::<Result<_>>()?;
+    let bytes: f64 = servers
+        .iter()
+        .map(|server| process::memory_bytes(server.pid()))
+        .sum::<Result<f64>>()?;
+    Ok(vec![bytes / COUNT as f64 / 1e6])
 }
 
 fn memory(arena: &Arena, engine: Engine) -> Result<Vec<f64>> {
