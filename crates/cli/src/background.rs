@@ -224,19 +224,9 @@ pub(crate) fn take_over() -> Result<Starter> {
     Ok(starter)
 }
 
-/// The machine is there: it can be spoken to, and its starter is told so. What is no single machine has nobody to speak to.
-pub(crate) fn ready(
-    name: &Name,
-    machine: Option<&Machine>,
-    starter: &mut Option<Starter>,
-) -> Result<()> {
-    match machine {
-        Some(machine) => ready_at(Control::listen(name)?, machine, starter),
-        None => {
-            tell(starter.take());
-            Ok(())
-        }
-    }
+/// The machine is there: it can be spoken to, and its starter is told so.
+pub(crate) fn ready(name: &Name, machine: &Machine, starter: &mut Option<Starter>) -> Result<()> {
+    ready_at(Control::listen(name)?, machine, starter)
 }
 
 /// The same for a machine whose control socket is there.
@@ -247,6 +237,13 @@ pub(crate) fn ready_at(
 ) -> Result<()> {
     tell(starter.take());
     control.serve(machine.remote())
+}
+
+/// The same where there is no single machine: who asks is answered by whoever has what is given back.
+pub(crate) fn pool_ready(name: &Name, starter: &mut Option<Starter>) -> Result<Control> {
+    let control = Control::listen(name)?;
+    tell(starter.take());
+    Ok(control)
 }
 
 /// Tells the starter, if that is still to be done.

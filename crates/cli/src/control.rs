@@ -16,12 +16,15 @@
 //! | `PoolState` | `PoolState`: how many of a template's spares are to be ready, and how many are |
 //! | `Spare` | `Spare`, with the socket at which it waits to be told what it is ([`crate::spare`]), if one is ready |
 //!
+//! A machine that makes one for every connection answers `Pause`, `Resume` and `World` only, from the loop of its pool ([`pool`]).
+//!
 //! `Refused` says why not. `Bytes` are a sealed file in memory. A message is a frame ([`wire`]): version, length, and the values of [`Request`] and [`Answer`] in
 //! postcard. Who asks must be the monitor's own user; a connection that stays silent is closed after [`PATIENCE`].
 //!
 //! The same frames pass between who starts a monitor and the monitor, on its standard input ([`crate::background`]).
 
 mod client;
+mod pool;
 mod server;
 mod template;
 mod wire;

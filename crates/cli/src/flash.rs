@@ -5,12 +5,15 @@ mod tee;
 
 pub(crate) use ready::Ready;
 
+use crate::control::Control;
 use crate::failure::{Ended, Failure};
 use crate::launch;
 use crate::spec::{Flash, MachineSpec};
 use crate::volumes;
 use anyhow::{Context, Result, bail};
-use cormus_machine::{End, Image, Machine, Pool, PoolLimits, Publish, Transport};
+use cormus_machine::{
+    Beside, End, Image, Machine, Pool, PoolLimits, Publish, PublishedPort, Transport,
+};
 use ready::Event;
 use std::net::TcpListener;
 use std::sync::mpsc;
@@ -21,11 +24,11 @@ const WAITING_PER_CLONE: usize = 4;
 
 /// Starts the program, stops it when it is ready, and serves connections with clones from there.
 ///
-/// `ready` is called once, when connections are served.
+/// `ready` is called once, when connections are served; it gives the socket at which to answer whoever asks, if anybody can.
 pub(crate) fn serve(
     spec: &MachineSpec,
     flash: &Flash,
-    ready: impl FnOnce() -> Result<()>,
+    ready: impl FnOnce() -> Result<Option<Control>>,
 ) -> Result<Ended, Failure> {
     let port = port(&spec.publish)?;
     // Bound before the program starts, so that a port in use is known at once.
@@ -43,7 +46,7 @@ pub(crate) fn serve(
         .check_files()
         .map_err(launch::cannot_continue)?;
     volumes::tell_withheld(image.state(), spec.report.verbosity);
-    ready()?;
+    let control = ready()?;
     let limits = PoolLimits {
         ready: flash.ready,
         clones_max: flash.clones_max,
@@ -51,8 +54,30 @@ pub(crate) fn serve(
         lifetime: flash.lifetime,
         uses_max: flash.uses_max,
     };
-    let Err(error) = Pool::new(image, port, limits).serve(&listeners);
+    let published = published(spec, &listeners)?;
+    let mut attend = |pool: &mut Pool| {
+        let control = control.as_ref();
+        control.is_some_and(|control| control.attend(pool, &published))
+    };
+    let beside = control.as_ref().map(|control| Beside {
+        fd: control.fd(),
+        attend: &mut attend,
+    });
+    let Err(error) = Pool::new(image, port, limits).serve(&listeners, beside);
     Err(anyhow::Error::from(error).into())
+}
+
+/// The ports where they are listened on.
+fn published(spec: &MachineSpec, listeners: &[TcpListener]) -> Result<Vec<PublishedPort>> {
+    let port = |(publish, listener): (&Publish, &TcpListener)| {
+        let mut publish = *publish;
+        publish.host = listener.local_addr().context("cannot look at a port")?;
+        Ok(PublishedPort {
+            publish,
+            listening: true,
+        })
+    };
+    spec.publish.iter().zip(listeners).map(port).collect()
 }
 
 /// The one port of the machine that connections come to.

@@ -63,7 +63,7 @@ pub(crate) fn continued(args: ContinueArgs) -> Result<ExitCode, Failure> {
         let shell = shell_ahead(&state)?;
         let image = Image::from_parts(state, next(starter)?).map_err(anyhow::Error::new)?;
         continue_image(image, shell, |machine| {
-            background::ready(&name, Some(machine), starter)
+            background::ready(&name, machine, starter)
         })
     })
 }

@@ -49,6 +49,16 @@ const OF_TEMPLATE: Rules = Rules {
     ..OF_MACHINE
 };
 
+const OF_POOL: Rules = Rules {
+    listening: "each connection is handed to a machine of its own",
+    outbound: "the same in each machine",
+    found: "opened again in each machine by its name beneath its root",
+    lost: "no machine can be made until it is there again",
+    volume_shared: "all machines write to the same files",
+    volume_read: "each machine can only read it",
+    ..OF_MACHINE
+};
+
 /// Prints it.
 pub(crate) fn inspect(args: &InspectArgs) -> Result<ExitCode, Failure> {
     let instance = Registry::open()?.find(&args.name)?;
@@ -73,8 +83,18 @@ fn describe(instance: &Instance) -> Result<Value> {
             set("process", json!(process.pid));
             let (world, rules) = match phase {
                 Phase::Template => (ask_image(instance)?.0.world()?, &OF_TEMPLATE),
-                Phase::Active | Phase::Paused => (world_of(instance)?, &OF_MACHINE),
+                Phase::Active | Phase::Paused => {
+                    let world = world_of(instance)?;
+                    let of_pool = world.clones.is_some();
+                    (world, if of_pool { &OF_POOL } else { &OF_MACHINE })
+                }
             };
+            if let Some(clones) = world.clones {
+                set(
+                    "clones",
+                    json!({ "ready": clones.ready, "serving": clones.serving, "waiting": clones.waiting }),
+                );
+            }
             set(
                 "memory",
                 json!({ "limit_bytes": world.memory_limit_bytes, "used_bytes": world.memory_used_bytes }),

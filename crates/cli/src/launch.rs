@@ -1,5 +1,6 @@
 //! The one place where a machine is made and run.
 
+use crate::control::Control;
 use crate::failure::{Ended, Failure};
 use crate::flash;
 use crate::gdb::GdbSocket;
@@ -13,16 +14,22 @@ use std::net::ToSocketAddrs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+/// What is there when a program was launched.
+pub(crate) enum Launched<'a> {
+    Machine(&'a Machine),
+    /// A machine for every connection. Its process has one thread, so whoever asks for something is answered by the pool.
+    Pool,
+}
+
 /// Runs the program to its end in a machine of its own.
 ///
-/// `ready` is called once, when signals reach the program and published ports are open; with the machine, if there is one for the
-/// program's whole life.
+/// `ready` is called once, when signals reach the program and published ports are open; it gives the socket at which a pool is to answer.
 pub(crate) fn launch(
     spec: &MachineSpec,
-    ready: impl FnOnce(Option<&Machine>) -> Result<()>,
+    ready: impl FnOnce(Launched<'_>) -> Result<Option<Control>>,
 ) -> Result<Ended, Failure> {
     if let Some(flash) = &spec.flash {
-        return flash::serve(spec, flash, || ready(None));
+        return flash::serve(spec, flash, || ready(Launched::Pool));
     }
     let stats = spec.report.stats;
     let mut config = config(spec)?;
@@ -36,7 +43,7 @@ pub(crate) fn launch(
         Some(gdb) => gdb.announce()?,
         None => machine.forward_signals(),
     }
-    ready(Some(&machine))?;
+    ready(Launched::Machine(&machine))?;
     let end = machine.run();
     drop((terminal, gdb));
     if stats {

@@ -6,7 +6,7 @@
 use crate::args::{MonitorArgs, RunArgs};
 use crate::background::{self, Starting};
 use crate::failure::Failure;
-use crate::launch::launch;
+use crate::launch::{Launched, launch};
 use crate::registry::{Logs, Origin, Registry};
 use crate::spec::{MachineSpec, Verbosity};
 use crate::values::Name;
@@ -28,7 +28,7 @@ pub(crate) fn run(args: RunArgs, verbosity: Verbosity) -> Result<ExitCode, Failu
         writeln!(std::io::stdout(), "{name}")?;
         return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::from(launch(&spec, |_| Ok(()))?.code()))
+    Ok(ExitCode::from(launch(&spec, |_| Ok(None))?.code()))
 }
 
 /// Is the monitor of a registered machine, started by [`start_monitor`].
@@ -36,7 +36,13 @@ pub(crate) fn monitor(args: MonitorArgs, verbosity: Verbosity) -> Result<ExitCod
     let name = args.registered;
     background::monitor(&name, |starter| {
         let spec = MachineSpec::new(args.run, &name, verbosity)?;
-        launch(&spec, |machine| background::ready(&name, machine, starter))
+        launch(&spec, |what| match what {
+            Launched::Machine(machine) => {
+                background::ready(&name, machine, starter)?;
+                Ok(None)
+            }
+            Launched::Pool => background::pool_ready(&name, starter).map(Some),
+        })
     })
 }
 

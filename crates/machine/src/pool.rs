@@ -17,12 +17,13 @@
 mod child;
 
 use crate::config::host_cpu_count;
-use crate::image::Image;
+use crate::image::{CaptureError, Image};
+use crate::world::{Clones, World};
 use child::Child;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::VecDeque;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Clones that may fail to be made one after another before the pool gives up.
@@ -55,6 +56,22 @@ pub struct Pool {
     members: Vec<Member>,
     waiting: VecDeque<OwnedFd>,
     failures: u32,
+    /// Since when all clones stand still, if they do.
+    paused: Option<Instant>,
+}
+
+/// Something else that a pool attends to, whose process has one thread.
+pub struct Beside<'a> {
+    /// Readable when there is something to do.
+    pub fd: BorrowedFd<'a>,
+    /// Does it; whether to go on.
+    pub attend: &'a mut dyn FnMut(&mut Pool) -> bool,
+}
+
+impl std::fmt::Debug for Beside<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Beside")
+    }
 }
 
 /// A child of the pool.
@@ -138,6 +155,7 @@ impl Pool {
             members: Vec::new(),
             waiting: VecDeque::new(),
             failures: 0,
+            paused: None,
         }
     }
 
@@ -148,6 +166,7 @@ impl Pool {
     pub fn serve(
         &mut self,
         listeners: &[TcpListener],
+        mut beside: Option<Beside<'_>>,
     ) -> Result<std::convert::Infallible, PoolError> {
         for listener in listeners {
             listener
@@ -155,13 +174,62 @@ impl Pool {
                 .map_err(PoolError::host("set up a listening socket"))?;
         }
         loop {
-            self.hand_out();
-            self.refill()?;
-            let news = self.wait(listeners)?;
+            if self.paused.is_none() {
+                self.hand_out();
+                self.refill()?;
+            }
+            let (news, called) = self.wait(listeners, beside.as_ref().map(|beside| beside.fd))?;
             self.take(&news)?;
-            self.end_old();
-            self.accept(listeners)?;
+            if self.paused.is_none() {
+                self.end_old();
+                self.accept(listeners)?;
+            }
+            if called
+                && let Some(found) = &mut beside
+                && !(found.attend)(self)
+            {
+                beside = None;
+            }
         }
+    }
+
+    /// Lets all clones stand still, and connections wait; whether they did not already.
+    pub fn pause(&mut self) -> bool {
+        if self.paused.is_some() {
+            return false;
+        }
+        self.paused = Some(Instant::now());
+        self.members.iter().for_each(|member| member.child.stop());
+        true
+    }
+
+    /// Lets them go on, as if the time between had not been; whether they stood still.
+    pub fn resume(&mut self) -> bool {
+        let Some(since) = self.paused.take() else {
+            return false;
+        };
+        let rest = since.elapsed();
+        for member in &mut self.members {
+            member.since += rest;
+            member.child.go_on();
+        }
+        true
+    }
+
+    /// What each clone has of the world, and how many there are.
+    ///
+    /// # Errors
+    /// Those of [`Image::world`].
+    pub fn world(&self) -> Result<World, CaptureError> {
+        let clones = Clones {
+            ready: self.count(Doing::Ready),
+            serving: self.count(Doing::Serving),
+            waiting: self.waiting.len(),
+        };
+        Ok(World {
+            clones: Some(clones),
+            ..self.image.world()?
+        })
     }
 
     fn count(&self, doing: Doing) -> usize {
@@ -206,8 +274,13 @@ impl Pool {
         Ok(())
     }
 
-    /// Sleeps until a connection comes, a clone is ready or ends, or one is too old. What is new of each member.
-    fn wait(&self, listeners: &[TcpListener]) -> Result<Vec<News>, PoolError> {
+    /// Sleeps until a connection comes, a clone is ready or ends, or one is too old, or there is something to do beside. What is new of
+    /// each member, and whether there is the latter.
+    fn wait(
+        &self,
+        listeners: &[TcpListener],
+        beside: Option<BorrowedFd<'_>>,
+    ) -> Result<(Vec<News>, bool), PoolError> {
         let mut fds: Vec<PollFd<'_>> = Vec::new();
         for member in &self.members {
             let speaks = match member.doing {
@@ -217,7 +290,13 @@ impl Pool {
             fds.push(PollFd::new(member.child.socket(), speaks));
             fds.push(PollFd::new(member.child.process(), PollFlags::IN));
         }
-        let listening = listeners.iter();
+        fds.extend(
+            beside
+                .iter()
+                .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)),
+        );
+        // What nobody accepts waits in the host's kernel.
+        let listening = listeners.iter().filter(|_| self.paused.is_none());
         fds.extend(listening.map(|listener| PollFd::new(listener, PollFlags::IN)));
         let timeout = self.next_age().map(|left| Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
@@ -228,12 +307,14 @@ impl Pool {
             Err(error) => return Err(PoolError::host("wait for connections")(error)),
         }
         let is_in = |fd: &PollFd<'_>| fd.revents().contains(PollFlags::IN);
-        let pairs = fds[..2 * self.members.len()].as_chunks::<2>().0;
+        let (members, others) = fds.split_at(2 * self.members.len());
+        let called = beside.is_some() && others.first().is_some_and(is_in);
+        let pairs = members.as_chunks::<2>().0;
         let news = pairs.iter().map(|[socket, process]| News {
             said: is_in(socket),
             ended: is_in(process),
         });
-        Ok(news.collect())
+        Ok((news.collect(), called))
     }
 
     /// How many more are ready than are to be.
@@ -243,6 +324,9 @@ impl Pool {
 
     /// When the next member is too old for what it does.
     fn next_age(&self) -> Option<Duration> {
+        if self.paused.is_some() {
+            return None;
+        }
         let surplus = self.surplus() > 0;
         let ages = self.members.iter().filter_map(|member| match member.doing {
             Doing::Serving => Some((self.limits.lifetime, member.since)),

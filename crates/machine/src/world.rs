@@ -39,6 +39,19 @@ pub struct World {
     pub files: Vec<HostFile>,
     /// Host directories and files that it sees; the first is the root of its tree.
     pub roots: Vec<RootConfig>,
+    /// The machines of a pool that makes one for every connection, of which each has all this.
+    pub clones: Option<Clones>,
+}
+
+/// Machines of a [`Pool`](crate::Pool), and what waits for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clones {
+    /// Made, and nobody's yet.
+    pub ready: usize,
+    /// With a connection.
+    pub serving: usize,
+    /// Connections that wait for a machine.
+    pub waiting: usize,
 }
 
 /// A published port.
@@ -101,6 +114,7 @@ impl Monitor {
             outbound: self.config.outbound.clone(),
             files: in_order(self.files.look(&mapped)?),
             roots: self.config.roots.clone(),
+            clones: None,
         })
     }
 }

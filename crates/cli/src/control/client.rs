@@ -81,9 +81,9 @@ fn exchange(instance: &Instance, request: Request) -> Result<(Answer, Vec<OwnedF
         bail!(ended());
     }
     let socket = match connect(instance) {
-        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
-            "{name} takes no such commands: it is no single machine, but makes one for every connection"
-        ),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("{name} takes no commands yet: its program is not ready for connections")
+        }
         socket => socket.with_context(|| format!("cannot reach the monitor of {name}"))?,
     };
     let exchanged = send(&socket, &request, &[]).and_then(|()| receive(&socket));

@@ -11,12 +11,13 @@ use anyhow::{Context, Result, anyhow};
 use cormus_machine::{CaptureError, Image, Paused, Remote};
 use std::convert::Infallible;
 use std::fs::Permissions;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 /// Stack of the thread that answers, which also takes images.
 const THREAD_STACK: usize = 512 << 10;
@@ -27,9 +28,9 @@ pub(super) type Answered = Result<(Answer, Vec<OwnedFd>), Refusal>;
 /// The socket of one machine.
 #[derive(Debug)]
 pub(crate) struct Control {
-    listener: UnixListener,
+    pub(super) listener: UnixListener,
     name: Name,
-    home: Home,
+    pub(super) home: Home,
 }
 
 impl Control {
@@ -45,6 +46,11 @@ impl Control {
             name: name.clone(),
             home: Home::of(name)?,
         })
+    }
+
+    /// Readable when somebody asks.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
     }
 
     /// Answers from now on, on a thread of its own.
@@ -76,7 +82,7 @@ pub(crate) fn listener(directory: &Path) -> Result<UnixListener> {
 /// Takes connections one after the other, and gives those of the same user to `answer`.
 fn each_request(listener: &UnixListener, mut answer: impl FnMut(Request, &UnixStream) -> Answered) {
     loop {
-        match next_request(listener) {
+        match next_request(listener, PATIENCE) {
             Ok(Some((request, connection))) => reply(&connection, answer(request, &connection)),
             Ok(None) => {}
             Err(error) => {
@@ -88,10 +94,13 @@ fn each_request(listener: &UnixListener, mut answer: impl FnMut(Request, &UnixSt
 }
 
 /// Takes the next connection; nothing if whoever made it may ask for nothing, or does not.
-pub(super) fn next_request(listener: &UnixListener) -> Result<Option<(Request, UnixStream)>> {
+pub(super) fn next_request(
+    listener: &UnixListener,
+    patience: Duration,
+) -> Result<Option<(Request, UnixStream)>> {
     match listener.accept() {
         // Whoever is refused, silent or gone has itself to blame.
-        Ok((connection, _)) => Ok(request_of(&connection)
+        Ok((connection, _)) => Ok(request_of(&connection, patience)
             .ok()
             .map(|request| (request, connection))),
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => Ok(None),
@@ -99,11 +108,11 @@ pub(super) fn next_request(listener: &UnixListener) -> Result<Option<(Request, U
     }
 }
 
-fn request_of(connection: &UnixStream) -> Result<Request> {
+fn request_of(connection: &UnixStream, patience: Duration) -> Result<Request> {
     let peer = rustix::net::sockopt::socket_peercred(connection)?;
     anyhow::ensure!(peer.uid == rustix::process::geteuid(), "another user");
-    connection.set_read_timeout(Some(PATIENCE))?;
-    connection.set_write_timeout(Some(PATIENCE))?;
+    connection.set_read_timeout(Some(patience))?;
+    connection.set_write_timeout(Some(patience))?;
     match receive::<Request>(connection) {
         Ok((request, _)) => Ok(request),
         Err(error) => {
@@ -253,7 +262,7 @@ pub(super) fn done() -> Answered {
     Ok((Answer::Done, Vec::new()))
 }
 
-fn bytes(bytes: &[u8]) -> Answered {
+pub(super) fn bytes(bytes: &[u8]) -> Answered {
     Ok((Answer::Bytes, vec![file_of(bytes).map_err(failed)?]))
 }
 

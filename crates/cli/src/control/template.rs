@@ -1,7 +1,7 @@
 //! The process that a template is: it holds an image and hands it out, and keeps machines of it ready if that is wanted, until it is killed.
 
 use super::server::{Answered, done, failed, next_request, reply};
-use super::{Answer, Refusal, Request, receive, send, take_stdin};
+use super::{Answer, PATIENCE, Refusal, Request, receive, send, take_stdin};
 use crate::registry::Home;
 use crate::spare::{Process, Spare};
 use crate::values::Name;
@@ -59,7 +59,7 @@ impl Template {
             }
             self.ready.retain_mut(|spare| !spare.process.has_ended());
             self.gone.retain_mut(|process| !process.has_ended());
-            if asked && let Some((request, connection)) = next_request(listener)? {
+            if asked && let Some((request, connection)) = next_request(listener, PATIENCE)? {
                 self.answer(request, connection);
             }
         }

@@ -1,7 +1,8 @@
 //! `cormus run --per-connection`: one warm-up, then a machine for every connection.
 
+use crate::background::Registry;
 use crate::harness::{Server, code, cormus, finish, free_port};
-use crate::images::pass;
+use crate::images::{pass, refused};
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -412,4 +413,66 @@ fn what_cannot_be_served_is_said() {
         &["-p", &publish, "--", "true"],
         "cannot listen on 127.0.0.1",
     );
+}
+
+#[test]
+fn in_the_background_it_takes_commands() {
+    let registry = Registry::new("flash-commands");
+    let port = free_port();
+    let publish = format!("{port}:80");
+    let options = [
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "--per-connection",
+        "-p",
+        &publish,
+    ];
+    let program = ["--pool", "1", "--", "python3", "-c", HANDLER];
+    registry.succeed(&[&options[..], &program].concat());
+    let mut first = connect(port);
+    assert!(ask(&mut first, "a\n").unwrap().starts_with("1 "));
+    let text = registry.succeed(&["inspect", "web"]);
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(value["clones"]["serving"], 1, "{text}");
+    let published = &value["edges"]["published"][0];
+    assert_eq!(published["host"], format!("127.0.0.1:{port}"));
+    assert_eq!(published["listening"], true);
+
+    registry.succeed(&["pause", "web"]);
+    assert!(registry.line("web").contains(" paused "));
+    refused(&registry.run(&["pause", "web"]), "paused already");
+    // Nobody answers, neither the machine that serves nor a new one.
+    let mut second = connect(port);
+    let mut streams = [&mut first, &mut second];
+    for stream in &mut streams {
+        stream.write_all(b"b\n").unwrap();
+    }
+    pass(Duration::from_millis(300));
+    for stream in &mut streams {
+        stream.set_nonblocking(true).unwrap();
+        let silent = stream.read(&mut [0]).unwrap_err();
+        assert_eq!(silent.kind(), ErrorKind::WouldBlock);
+        stream.set_nonblocking(false).unwrap();
+    }
+    registry.succeed(&["resume", "web"]);
+    let [one, other] = streams.map(|stream| ask(stream, "").unwrap());
+    assert!(one.starts_with("2 ") && one.ends_with(" b\n"), "{one}");
+    assert!(
+        other.starts_with("1 ") && other.ends_with(" b\n"),
+        "{other}"
+    );
+
+    for words in [
+        &["fork", "web"][..],
+        &["freeze", "web"],
+        &["snapshot", "web"],
+    ] {
+        refused(&registry.run(words), "makes one for every connection");
+    }
+    assert_eq!(registry.succeed(&["logs", "web"]), "warm\n");
+    registry.succeed(&["pause", "web"]);
+    registry.succeed(&["kill", "web"]);
+    registry.eventually("all have ended", || registry.all_processes().is_empty());
 }

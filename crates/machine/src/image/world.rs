@@ -20,6 +20,7 @@ impl Image {
             outbound: config.outbound.clone(),
             files: in_order(files::at_rest(&config.roots, &self.state.files)),
             roots: config.roots.clone(),
+            clones: None,
         })
     }
 }

@@ -96,6 +96,18 @@ impl Child {
         !matches!(ended, Ok(None))
     }
 
+    /// Lets the child stand still, its processors with it.
+    pub(super) fn stop(&self) {
+        // It may have ended already.
+        let _ = rustix::process::pidfd_send_signal(&self.process, Signal::STOP);
+    }
+
+    /// The reverse of [`Child::stop`].
+    pub(super) fn go_on(&self) {
+        // It may have ended already.
+        let _ = rustix::process::pidfd_send_signal(&self.process, Signal::CONT);
+    }
+
     /// Ends the child.
     pub(super) fn kill(&self) {
         // It may have ended already.
