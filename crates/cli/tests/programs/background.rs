@@ -122,12 +122,15 @@ impl Registry {
         self.status(pid, pid, "VmRSS:")
     }
 
-    /// How often the threads of a machine's process have run.
+    /// How often the threads of a machine's process have run, but for the one that answers commands: it sleeps
+    /// again some time after its last answer.
     pub(crate) fn switches(&self, name: &str) -> u64 {
         let pid = self.pid(name);
         let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there");
         let tasks = tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok());
+        let name = |task: &u32| std::fs::read_to_string(format!("/proc/{pid}/task/{task}/comm"));
         tasks
+            .filter(|task| name(task).expect("the thread is there") != "control\n")
             .map(|task| self.status(pid, task, "voluntary_ctxt_switches:"))
             .sum()
     }
