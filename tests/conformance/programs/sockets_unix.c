@@ -275,6 +275,25 @@ static struct cmsghdr *receive(int s, size_t room, int flags)
     return recvmsg(s, &received, flags) < 0 ? NULL : CMSG_FIRSTHDR(&received);
 }
 
+/* Descriptors are not opened where their numbers cannot be told; the message is received all the same. */
+static void untold(int s[2], int fds[2])
+{
+    char b[8];
+    struct iovec v = { b, sizeof b };
+    int lowest = dup(s[0]);
+    close(lowest);
+    for (long place = 0; place < 16; place += 8) {
+        struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = (void *)place, .msg_controllen = 64 };
+        send_with(s[0], SCM_RIGHTS, fds, 2 * sizeof *fds);
+        EQ("untold", recvmsg(s[1], &m, 0), 1);
+        EQ("untold_room", m.msg_controllen, 0);
+        EQ("untold_ctrunc", m.msg_flags & MSG_CTRUNC, MSG_CTRUNC);
+        int next = dup(s[0]);
+        EQ("untold_none", next, lowest);
+        close(next);
+    }
+}
+
 static void passing(void)
 {
     int s[2], p[2], on = 1;
@@ -294,6 +313,7 @@ static void passing(void)
     send_with(s[0], SCM_RIGHTS, p, sizeof p);
     receive(s[1], CMSG_SPACE(4) - 4, 0);
     EQ("ctrunc", received.msg_flags & MSG_CTRUNC, MSG_CTRUNC);
+    untold(s, p);
     send_with(s[0], SCM_RIGHTS, p, sizeof p);
     EQ("plain_read_drops", read(s[1], b, 8), 1);
     ERR("send_bad_fd", send_with(s[0], SCM_RIGHTS, &(int){ 500 }, 4), EBADF);

@@ -370,7 +370,7 @@ fn receive_one(
         header.control,
         header.control_len,
         flags,
-    )?;
+    );
     header.control_len = used;
     header.flags = (outcome.flags | more | (flags & Flags::CMSG_CLOEXEC)).bits();
     user::write(header_at, &header)?;

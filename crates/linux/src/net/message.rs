@@ -177,17 +177,15 @@ fn read_item(
 }
 
 /// Gives received control data to the program at `address`, `room` bytes: descriptors are opened in its table as far as they fit.
-/// Bytes used, and `CTRUNC` if something did not fit.
-///
-/// # Errors
-/// `EFAULT`.
+/// Bytes used, and `CTRUNC` if something did not fit. As in Linux an address that cannot be written to has no room: the
+/// message itself has been received.
 pub(super) fn deliver(
     task: &Task,
     control: Control,
     address: u64,
     room: u64,
     flags: Flags,
-) -> SysResult<(u64, Flags)> {
+) -> (u64, Flags) {
     let mut writer = Writer {
         address,
         room: room as usize,
@@ -201,30 +199,35 @@ pub(super) fn deliver(
             who.gid.to_ne_bytes(),
         ]
         .concat();
-        writer.put(SCM_CREDENTIALS, &payload)?;
+        writer.put(SCM_CREDENTIALS, &payload);
     }
     if !control.files.is_empty() {
-        let fits = writer.room.saturating_sub(writer.used + HEADER_LEN) / 4;
-        let limit = crate::fs::calls::descriptor_limit(task);
-        let mut numbers = Vec::new();
-        let count = control.files.len();
-        for file in control.files.arrive().into_iter().take(fits) {
-            match task
-                .files()
-                .insert(file, flags.contains(Flags::CMSG_CLOEXEC), 0, limit)
-            {
-                Ok(fd) => numbers.extend_from_slice(&fd.to_ne_bytes()),
-                Err(_) => break,
-            }
-        }
-        if numbers.len() / 4 < count {
-            writer.flags |= Flags::CTRUNC;
-        }
-        if !numbers.is_empty() {
-            writer.put(SCM_RIGHTS, &numbers)?;
+        deliver_files(task, control.files, &mut writer, flags);
+    }
+    (writer.used as u64, writer.flags)
+}
+
+fn deliver_files(task: &Task, files: InFlight, writer: &mut Writer, flags: Flags) {
+    let fits = writer.room.saturating_sub(writer.used + HEADER_LEN) / 4;
+    let limit = crate::fs::calls::descriptor_limit(task);
+    let close_on_exec = flags.contains(Flags::CMSG_CLOEXEC);
+    let count = files.len();
+    let mut numbers = Vec::new();
+    for file in files.arrive().into_iter().take(fits) {
+        match task.files().insert(file, close_on_exec, 0, limit) {
+            Ok(number) => numbers.push(number),
+            Err(_) => break,
         }
     }
-    Ok((writer.used as u64, writer.flags))
+    if numbers.len() < count {
+        writer.flags |= Flags::CTRUNC;
+    }
+    let payload: Vec<u8> = numbers.iter().flat_map(|n| n.to_ne_bytes()).collect();
+    if !numbers.is_empty() && !writer.put(SCM_RIGHTS, &payload) {
+        // The program is not told of them, so nobody would ever close them.
+        let opened = numbers.iter().flat_map(|n| task.files().remove(*n));
+        crate::fs::fd::close_all(opened, task);
+    }
 }
 
 struct Writer {
@@ -235,13 +238,10 @@ struct Writer {
 }
 
 impl Writer {
-    fn put(&mut self, kind: u32, payload: &[u8]) -> SysResult<()> {
+    /// Adds an item, as much of it as fits. Whether there was room for any.
+    fn put(&mut self, kind: u32, payload: &[u8]) -> bool {
         let len = HEADER_LEN + payload.len();
         let left = self.room.saturating_sub(self.used);
-        if self.address == 0 || left < HEADER_LEN {
-            self.flags |= Flags::CTRUNC;
-            return Ok(());
-        }
         let len_fitting = len.min(left);
         if len_fitting < len {
             self.flags |= Flags::CTRUNC;
@@ -250,8 +250,15 @@ impl Writer {
         raw.extend_from_slice(&SOL_SOCKET.to_ne_bytes());
         raw.extend_from_slice(&kind.to_ne_bytes());
         raw.extend_from_slice(payload);
-        user::write_bytes(self.address + self.used as u64, &raw[..len_fitting])?;
-        self.used += len_fitting.next_multiple_of(8).min(left);
-        Ok(())
+        let place = self.address.wrapping_add(self.used as u64);
+        let written = self.address != 0
+            && left >= HEADER_LEN
+            && user::write_bytes(place, &raw[..len_fitting]).is_ok();
+        if written {
+            self.used += len_fitting.next_multiple_of(8).min(left);
+        } else {
+            self.flags |= Flags::CTRUNC;
+        }
+        written
     }
 }
