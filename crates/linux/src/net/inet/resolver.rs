@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 pub(super) const PORT: u16 = 53;
 /// Bytes of a message's header.
 const HEADER_LEN: usize = 12;
-/// Longest name that is looked at.
+/// Longest name, with the lengths of its labels and the zero at its end.
 const NAME_MAX: usize = 255;
 /// Types of records.
 const A: u16 = 1;
@@ -23,8 +23,11 @@ const INTERNET: u16 = 1;
 const LIFETIME_S: u32 = 60;
 /// Response codes.
 const REFUSED: u8 = 5;
-/// Flag of a reply, in the third byte; "recursion available" in the fourth.
+/// Parts of the third byte: a reply; the operation, 0 for a question; "recursion desired".
 const REPLY: u8 = 0x80;
+const OPERATION: u8 = 0x78;
+const RECURSION_DESIRED: u8 = 0x01;
+/// "Recursion available", in the fourth.
 const RECURSIVE: u8 = 0x80;
 
 /// One question, the only one of a message.
@@ -42,7 +45,7 @@ fn half(bytes: &[u8], at: usize) -> Option<u16> {
 
 /// Reads a query; `None` if it is none, or not one of a single plain question.
 fn parse(query: &[u8]) -> Option<Question> {
-    let plain = query.get(2)? & REPLY == 0 && half(query, 4)? == 1;
+    let plain = query.get(2)? & (REPLY | OPERATION) == 0 && half(query, 4)? == 1;
     if !plain {
         return None;
     }
@@ -55,7 +58,7 @@ fn parse(query: &[u8]) -> Option<Question> {
             break;
         }
         // A compressed name has no place in a question.
-        if len > 63 || name.len() > NAME_MAX {
+        if len > 63 || at + len - HEADER_LEN >= NAME_MAX {
             return None;
         }
         if !name.is_empty() {
@@ -75,7 +78,7 @@ fn parse(query: &[u8]) -> Option<Question> {
 /// A reply to `query`, whose question ends at `end`, with one record or none.
 fn reply(query: &[u8], end: usize, code: u8, record: Option<(u16, &[u8])>) -> Vec<u8> {
     let mut out = query[..end].to_vec();
-    out[2] |= REPLY;
+    out[2] = REPLY | query[2] & RECURSION_DESIRED;
     out[3] = RECURSIVE | code;
     // Answers, authorities, additional records.
     out[6..HEADER_LEN].fill(0);
@@ -192,6 +195,22 @@ mod tests {
             assert!(about(b"box", [1; 4], &whole[..len]).is_none());
         }
         assert!(refuse(&[0xff; 60]).is_none());
+        let label = "a".repeat(63);
+        let long = [label.as_str(), &label, &label, &label[..61]].join(".");
+        assert!(refuse(&query(&long, A)).is_some());
+        assert!(refuse(&query(&alloc::format!("{long}a"), A)).is_none());
+        let mut update = query("box", A);
+        update[2] = 5 << 3;
+        assert!(refuse(&update).is_none());
+    }
+
+    /// What a question has no business to say is not repeated: a reply that seems to be cut is asked for again over TCP.
+    #[test]
+    fn replies_are_whole() {
+        let mut cut = query("box", A);
+        cut[2] |= 0x02;
+        let reply = about(b"box", [1; 4], &cut);
+        assert_eq!(reply.map(|bytes| bytes[2]), Some(REPLY | RECURSION_DESIRED));
         assert_eq!(
             refuse(&query("a.b", A)).map(|bytes| bytes[3] & 15),
             Some(REFUSED)
