@@ -172,10 +172,11 @@ impl Transport for End {
                 .push_back((half.ring.written(), core::mem::take(control)));
         }
         let sent = view.write(src);
-        if marked && sent.as_ref().map_or(0, |len| *len) == 0 {
-            half.controls.lock().pop_back();
-        }
+        let unsent = (marked && sent.as_ref().map_or(0, |len| *len) == 0)
+            .then(|| half.controls.lock().pop_back());
         drop(guard);
+        // Without locks: the last reference to a file may end this very connection.
+        drop(unsent);
         let sent = sent? as usize;
         self.notify_peer();
         Ok(sent)
