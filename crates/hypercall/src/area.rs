@@ -57,7 +57,7 @@ pub mod reason {
     pub const MEMORY_FAULT: u32 = 3;
 }
 
-/// Most memory operands of one instruction that an upcall names (the instruction's own bytes come last, as a read).
+/// Most memory operands of one instruction that an upcall names (the last is always the instruction's own bytes, as a fetch).
 pub const OPERAND_COUNT_MAX: usize = 4;
 
 /// One memory access that the faulting instruction makes.

@@ -40,7 +40,8 @@ fn decoded(code: &[u8], bases: &Bases<'_>) -> ([Operand; OPERAND_COUNT_MAX], u32
     let mut operands = [Operand::default(); OPERAND_COUNT_MAX];
     let mut count = 0;
     let mut add = |operand| {
-        if count < operands.len() {
+        // The last place is for the instruction's own bytes: `enter` alone touches more than there are others.
+        if count < operands.len() - 1 {
             operands[count] = operand;
             count += 1;
         }
@@ -65,12 +66,12 @@ fn decoded(code: &[u8], bases: &Bases<'_>) -> ([Operand; OPERAND_COUNT_MAX], u32
             }
         }
     }
-    add(Operand {
+    operands[count] = Operand {
         address: rip,
         len,
         kind: FETCH,
-    });
-    (operands, count as u32)
+    };
+    (operands, count as u32 + 1)
 }
 
 fn kinds(access: OpAccess) -> &'static [u32] {
@@ -179,6 +180,16 @@ mod tests {
         check(
             &[0x0f, 0x28, 0x00],
             &[(0x2000, 16, READ), (0x1000, 3, FETCH)],
+        );
+        // enter $16,$3: what it pushes and copies is more than is told, but never instead of the instruction itself
+        check(
+            &[0xc8, 0x10, 0x00, 0x03],
+            &[
+                (0x4ff8, 8, WRITE),
+                (0xffff_ffff_ffff_fff8, 8, READ),
+                (0x4ff0, 8, WRITE),
+                (0x1000, 4, FETCH),
+            ],
         );
         // nothing that could be read
         check(&[], &[(0x1000, 15, FETCH)]);
