@@ -27,8 +27,10 @@ const PLAIN: &str = "--sanitizer address";
 const MONITOR: &str = "--sanitizer none --features monitor";
 
 const TARGETS: &[Target] = &[
+    target("code", MONITOR),
     target("elf_loader", PLAIN),
     target("hypercalls", MONITOR),
+    target("messages", PLAIN),
     target("rings", MONITOR),
     target("snapshot", PLAIN),
     target("streams", PLAIN),

@@ -51,6 +51,13 @@ mod vcpus;
 mod watch;
 mod world;
 
+/// What the monitor decodes of a guest's instructions: public so that it can be fuzzed by itself.
+pub mod decode {
+    pub use crate::operands::{Bases, operands};
+    pub use crate::rewrite::{BEFORE, Room, room};
+    pub use cormus_kvm::Registers;
+}
+
 pub use config::{Config, Outbound, Publish, REWRITE_AFTER, RootConfig, TraceTarget, Transport};
 pub use cormus_kvm::{Kind, Kvm, OpenError};
 /// The personality's linked image with its symbols, for gdb; it lies where this program was built.

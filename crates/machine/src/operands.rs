@@ -14,14 +14,20 @@ const WRITE: u32 = 1;
 const FETCH: u32 = 2;
 
 /// Registers that addresses are made of.
-pub(crate) struct Bases<'a> {
-    pub(crate) registers: &'a Registers,
-    pub(crate) fs: u64,
-    pub(crate) gs: u64,
+#[derive(Clone, Copy, Debug)]
+pub struct Bases<'a> {
+    /// The general ones.
+    pub registers: &'a Registers,
+    /// Base of segment FS.
+    pub fs: u64,
+    /// Base of segment GS.
+    pub gs: u64,
 }
 
-/// The accesses of the instruction at `rip`, of which `code` holds what could be read; its own bytes come last.
-pub(crate) fn operands(code: &[u8], bases: &Bases<'_>) -> ([Operand; OPERAND_COUNT_MAX], u32) {
+/// The accesses of the instruction at `rip`, of which `code` holds what could be read, and how many they are; its own
+/// bytes come last, all that it could have if `code` holds no whole instruction.
+#[must_use]
+pub fn operands(code: &[u8], bases: &Bases<'_>) -> ([Operand; OPERAND_COUNT_MAX], u32) {
     if let Some((address, len, kind, code_len)) = common::access(code, bases) {
         let mut operands = [Operand::default(); OPERAND_COUNT_MAX];
         operands[0] = Operand { address, len, kind };

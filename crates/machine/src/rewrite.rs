@@ -21,7 +21,7 @@ const LOAD_EAX: u8 = 0xb8;
 const REACH: usize = i8::MAX as usize;
 
 /// Code that is looked at before a site: a load, and what may be a prefix of it.
-const BEFORE: usize = LOAD_LEN + 1;
+pub const BEFORE: usize = LOAD_LEN + 1;
 
 /// Code that is looked at behind it: as far as the jump leads, and to the end of the longest padding there.
 const BEHIND: usize = REACH + 64;
@@ -34,8 +34,8 @@ const LONG_NOP: [u8; LOAD_LEN] = [0x0f, 0x1f, 0x44, 0x00, 0x00];
 const NOP: u8 = 0x90;
 
 /// The room that code has for a jump to a stub.
-#[derive(Debug, PartialEq, Eq)]
-enum Room {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Room {
     /// The load of the number before the site.
     Load,
     /// Padding, so many bytes behind the return address.
@@ -78,7 +78,8 @@ pub(crate) fn rewrite(
 }
 
 /// The room around a site, [`BEFORE`] bytes into the code.
-fn room(code: &[u8], return_address: u64, number: u32) -> Option<Room> {
+#[must_use]
+pub fn room(code: &[u8], return_address: u64, number: u32) -> Option<Room> {
     let (before, behind) = code.split_at_checked(BEFORE)?;
     let behind = behind.strip_prefix(&SYSCALL)?;
     // With a REX prefix it would load another register.

@@ -5,6 +5,8 @@
 //! programs that feed them lie in `fuzz/`, outside of the workspace, because they need a fuzzer; `tests/corpora.rs`
 //! replays the inputs that are kept there with the usual toolchain. docs/fuzzing.md says what each one found.
 
+#[cfg(feature = "monitor")]
+pub mod code;
 pub mod elf_loader;
 #[cfg(feature = "monitor")]
 pub mod hypercalls;
@@ -25,6 +27,11 @@ pub struct Target {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    #[cfg(feature = "monitor")]
+    Target {
+        name: "code",
+        run: code::run,
+    },
     Target {
         name: "elf_loader",
         run: elf_loader::run,
@@ -33,6 +40,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "hypercalls",
         run: hypercalls::run,
+    },
+    Target {
+        name: "messages",
+        run: syscalls::messages::run,
     },
     #[cfg(feature = "monitor")]
     Target {

@@ -8,7 +8,9 @@
 
 mod arguments;
 mod calls;
+pub mod messages;
 mod platform;
+mod program;
 pub mod streams;
 mod window;
 

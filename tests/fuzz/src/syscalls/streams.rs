@@ -5,7 +5,8 @@
 //! the bytes any more, but the personality goes on.
 
 use super::platform::{PUBLISHED_PORT, words};
-use super::{Machine, SCRATCH, with_machine};
+use super::program::{BUFFER, BUFFER_LEN, Program, SMALL};
+use super::with_machine;
 use crate::input::Input;
 use cormus_hypercall::edge::{RING_SIZE, RingCounters};
 use cormus_linux_abi::Errno;
@@ -15,10 +16,6 @@ use std::sync::atomic::Ordering;
 
 /// Most steps of one input.
 const STEPS_MAX: usize = 96;
-/// Where the program's buffer lies, and small structures.
-const BUFFER: u64 = SCRATCH + 0x2_0000;
-const BUFFER_LEN: u64 = 0x1_0000;
-const SMALL: u64 = SCRATCH + 0x1000;
 /// Least and most that a pipe may be asked to hold.
 const PIPE_SHIFT: u8 = 8;
 
@@ -26,11 +23,9 @@ const PIPE_SHIFT: u8 = 8;
 pub fn run(data: &[u8]) {
     with_machine(|machine| {
         let mut input = Input::new(data);
-        machine.begin(input.byte() & 1 == 0);
-        let Some(&index) = machine.world.threads().first() else {
+        let Some(program) = Program::begin(machine, input.byte() & 1 == 0) else {
             return;
         };
-        let program = Program { machine, index };
         let Some(mut ways) = program.open(input.byte() % 4) else {
             return;
         };
@@ -58,12 +53,6 @@ fn bytes_from(start: u64, len: u64) -> Vec<u8> {
     (start..start + len).map(pattern).collect()
 }
 
-/// The program that has the ends.
-struct Program<'a> {
-    machine: &'a Machine,
-    index: u32,
-}
-
 /// One end of a way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -84,20 +73,6 @@ struct Way {
 }
 
 impl Program<'_> {
-    fn call(&self, number: u32, arguments: [u64; 6]) -> Result<u64, Errno> {
-        let result = self.machine.call(self.index, number, arguments);
-        result.expect("the program lives")
-    }
-
-    /// The two descriptors that a call has left.
-    fn pair(&self, number: u32, arguments: [u64; 6]) -> Option<[u64; 2]> {
-        self.call(number, arguments).ok()?;
-        let mut bytes = [0; 8];
-        self.machine.world.peek(self.index, SMALL, &mut bytes);
-        let word = u64::from_le_bytes(bytes);
-        Some([word & 0xffff_ffff, word >> 32])
-    }
-
     fn open(&self, kind: u8) -> Option<Vec<Way>> {
         let nonblocking = u64::from(abi::O_NONBLOCK);
         let ways = |one, other, pipe| {
@@ -148,9 +123,7 @@ impl Program<'_> {
         let stream = 1 | u64::from(abi::O_NONBLOCK);
         let listener = self.call(abi::__NR_socket, [2, stream, 0, 0, 0, 0]).ok()?;
         let address = 2 | u64::from(port.to_be()) << 16 | 0x0100_007f << 32;
-        self.machine
-            .world
-            .poke(self.index, SMALL, &words(&[address, 0]));
+        self.poke(SMALL, &words(&[address, 0]));
         self.call(abi::__NR_bind, [listener, SMALL, 16, 0, 0, 0])
             .ok()?;
         self.call(abi::__NR_listen, [listener, 5, 0, 0, 0, 0])
@@ -201,8 +174,7 @@ impl Way {
         let End::File(fd) = self.from else {
             return self.send_from_world(program, len, lied);
         };
-        let world = program.machine.world;
-        world.poke(program.index, BUFFER, &bytes_from(self.sent, len));
+        program.poke(BUFFER, &bytes_from(self.sent, len));
         match program.call(abi::__NR_write, [fd, BUFFER, len, 0, 0, 0]) {
             Ok(sent) => {
                 assert!(sent <= len, "{sent:#x} of {len:#x}");
@@ -233,7 +205,7 @@ impl Way {
         let first = len / 3;
         // They adjoin, so that what arrives lies as with one.
         let pieces = words(&[BUFFER, first, BUFFER + first, len - first]);
-        program.machine.world.poke(program.index, SMALL, &pieces);
+        program.poke(SMALL, &pieces);
         let result = program.call(abi::__NR_readv, [fd, SMALL, 2, 0, 0, 0]);
         self.received(program, result, len, false, lied);
     }
@@ -262,11 +234,7 @@ impl Way {
             "no byte comes from nowhere"
         );
         assert!(len > 0 || max == 0, "no end was sent");
-        let mut bytes = vec![0; len as usize];
-        program
-            .machine
-            .world
-            .peek(program.index, BUFFER, &mut bytes);
+        let bytes = program.peek(BUFFER, len);
         assert!(bytes == bytes_from(self.taken, len), "at {:#x}", self.taken);
         if !peek {
             self.taken += len;
@@ -279,11 +247,9 @@ impl Way {
             return;
         };
         let result = program.call(abi::__NR_ioctl, [fd, FIONREAD.into(), SMALL, 0, 0, 0]);
-        let mut bytes = [0; 4];
-        program.machine.world.peek(program.index, SMALL, &mut bytes);
         if !lied {
             assert_eq!(result, Ok(0));
-            assert_eq!(u64::from(u32::from_le_bytes(bytes)), self.sent - self.taken);
+            assert_eq!(program.peek_word(SMALL), self.sent - self.taken);
         }
     }
 
