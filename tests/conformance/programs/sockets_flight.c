@@ -79,6 +79,17 @@ static void circles(void)
     end_a_socket();
     EQ("pair", events_within(p[0], 5000), POLLHUP);
     close(p[0]);
+    /* Its last holder outside is a message that nobody reads, to a socket that does not travel. */
+    pipe(p);
+    socketpair(AF_UNIX, SOCK_DGRAM, 0, s);
+    send_fds(s[1], 2, (int[]){ s[0], p[1] });
+    send_fds(s[0], 1, &s[0]);
+    close(p[1]);
+    close(s[0]);
+    close(s[1]);
+    end_a_socket();
+    EQ("unread", events_within(p[0], 5000), POLLHUP);
+    close(p[0]);
     /* In a circle, but held. */
     pipe(p);
     socketpair(AF_UNIX, SOCK_STREAM, 0, s);

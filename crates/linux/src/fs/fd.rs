@@ -186,13 +186,13 @@ pub fn close(file: Arc<File>, task: &Task) {
 /// Closes several files. Circles of travelling sockets are looked for once, since that goes through all that travel.
 pub fn close_all(files: impl IntoIterator<Item = Arc<File>>, task: &Task) {
     let flight = &task.kernel.flight;
-    let mut travelled = false;
+    let mut circles = false;
     for file in files {
         super::locks::closed(&file, task);
         file.ops.flush(&file, task);
-        travelled |= flight.carries(&file);
+        circles |= flight.may_leave_circle(&file);
     }
-    if travelled {
+    if circles {
         flight.collect();
     }
 }

@@ -1,8 +1,9 @@
 //! Open files that are on their way in messages of Unix sockets.
 //!
 //! A socket that travels may carry messages with sockets itself, and so be held by nobody but its own queue. Such circles are
-//! found when a descriptor of a travelling socket is closed, which is when one may have lost its last holder outside: a socket
-//! is alive if it has references that do not come from messages, or comes in a message of a socket that is alive.
+//! found when a descriptor of a Unix socket is closed, which is when one may have lost its last holder outside, itself or in a
+//! message that goes with its receiver: a socket is alive if it has references that do not come from messages, or comes in a
+//! message of a socket that is alive.
 
 use super::message::Control;
 use super::{Socket, unix};
@@ -166,9 +167,10 @@ struct Candidate {
 }
 
 impl Flight {
-    /// Whether a file is a Unix socket that is on its way.
-    pub(crate) fn carries(&self, file: &Arc<File>) -> bool {
-        self.sockets.lock().contains_key(&key(file))
+    /// Whether closing a descriptor of a file may leave a circle: that of any Unix socket while some travel, since one of
+    /// them may have its last holder in that socket's queue.
+    pub(crate) fn may_leave_circle(&self, file: &File) -> bool {
+        !self.sockets.lock().is_empty() && is_unix_socket(file)
     }
 
     /// Ends the sockets that only messages in one another's queues hold.
