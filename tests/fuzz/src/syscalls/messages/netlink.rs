@@ -119,8 +119,8 @@ impl Socket<'_> {
             assert!(rest.is_empty() && !answers.is_empty(), "{datagram:x?}");
             for answer in answers {
                 assert_eq!(answer.port, port);
-                let of_it = |request: &Message<'_>| request.sequence == answer.sequence;
-                let request = asked.take().or_else(|| open.find(of_it));
+                let request = asked.take();
+                let request = request.or_else(|| open.find(|open| may_answer(&answer, open)));
                 let request = request.expect("an answer to a request");
                 check(&request, &answer);
                 if answer.flags & MULTI != 0 && answer.kind != DONE {
@@ -150,14 +150,23 @@ impl Socket<'_> {
     }
 }
 
+/// Whether an answer may belong to a request, of which not all have one.
+fn may_answer(answer: &Message<'_>, request: &Message<'_>) -> bool {
+    answer.sequence == request.sequence
+        && match answer.kind {
+            ERROR => answer.payload[4..].starts_with(request.header),
+            DONE => request.flags & DUMP == DUMP,
+            kind => request.kind == kind + 2,
+        }
+}
+
 fn check(request: &Message<'_>, answer: &Message<'_>) {
-    assert_eq!(answer.sequence, request.sequence);
+    assert!(may_answer(answer, request));
     let payload = answer.payload;
     let fixed = match answer.kind {
         ERROR => {
             let code = number::<4>(payload, 0);
             assert!((code as u32).wrapping_neg() <= ERROR_MAX as u32, "{code:x}");
-            assert!(payload[4..].starts_with(request.header));
             assert_eq!(answer.flags & MULTI, 0);
             return;
         }
@@ -172,7 +181,6 @@ fn check(request: &Message<'_>, answer: &Message<'_>) {
         24 => 12,
         kind => panic!("an answer of kind {kind}"),
     };
-    assert_eq!(request.kind, answer.kind + 2);
     assert_eq!(answer.flags & MULTI != 0, request.flags & DUMP == DUMP);
     let mut attributes = &payload[fixed..];
     while !attributes.is_empty() {
