@@ -159,9 +159,10 @@ fn check_padding(behind: &[u8], return_address: u64, padding: &Range<usize>) {
 /// Whether the last bytes are an instruction after which the processor goes on elsewhere: a return or a jump.
 fn leaves(code: &[u8]) -> bool {
     match code {
-        // ret, lret, iret; with bytes to drop; sysret, sysexit, rsm; jmp.
+        // ret, lret, iret; with bytes to drop; sysret, sysexit, rsm; erets and eretu, skinit, uiret; jmp.
         [.., 0xc3 | 0xcb | 0xcf] | [.., 0xc2 | 0xca, _, _] => true,
         [.., 0x0f, 0x07 | 0x35 | 0xaa] => true,
+        [.., 0x0f, 0x01, 0xca | 0xde | 0xec] => true,
         [.., 0xeb, _] | [.., 0xe9, _, _, _, _] => true,
         _ => (2..=7).any(|len| match code.get(code.len().wrapping_sub(len)..) {
             Some([0xff, modrm, rest @ ..]) => {
