@@ -38,6 +38,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     cormus_machine::fail_at_file_size_limit();
+    // Before there is a second thread.
+    cormus_machine::register_for_barriers();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return failure::usage(&error),

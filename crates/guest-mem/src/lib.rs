@@ -37,6 +37,6 @@ pub use mapping::{Backing, Mapping};
 pub use memory::Memory;
 pub use physical::{MemorySlots, NoSlots, Physical};
 pub use region::{AreaRef, Region};
-pub use sys::barrier;
+pub use sys::{barrier, register_for_barriers};
 pub use tables::{ExceptionFrame, Root, Tables};
 pub use window::{Pristine, WINDOW_COUNT_MAX, Window, Windows};

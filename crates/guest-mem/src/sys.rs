@@ -20,6 +20,19 @@ fn check(result: i64) -> SysResult {
     u64::try_from(result).map_err(|_| last_error())
 }
 
+/// Registers this process for the barriers below, as each of them does. For a process of one thread that is nothing; of more it
+/// waits for a grace period of the host's kernel, 5 to 15 ms, in the middle of a program's call.
+pub fn register_for_barriers() {
+    // A host that does not have them says so when one is asked for.
+    for command in [
+        libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED,
+        libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE,
+    ] {
+        // SAFETY: the call has no pointers.
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) };
+    }
+}
+
 /// Makes every thread of the process that runs, in a machine or not, pass a full memory barrier.
 ///
 /// # Errors

@@ -59,6 +59,7 @@ pub mod decode {
 }
 
 pub use config::{Config, Outbound, Publish, REWRITE_AFTER, RootConfig, TraceTarget, Transport};
+pub use cormus_guest_mem::register_for_barriers;
 pub use cormus_kvm::{Kind, Kvm, OpenError};
 /// The personality's linked image with its symbols, for gdb; it lies where this program was built.
 pub use cormus_personality_image::ELF_PATH as PERSONALITY_ELF;
