@@ -20,16 +20,25 @@ fn check(result: i64) -> SysResult {
     u64::try_from(result).map_err(|_| last_error())
 }
 
+/// A barrier for all threads of the process: the command that registers for it, and the one that makes them pass it.
+type Barrier = [i32; 2];
+
+const MEMORY: Barrier = [
+    libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED,
+    libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED,
+];
+
+const CODE: Barrier = [
+    libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE,
+    libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE,
+];
+
 /// Registers this process for the barriers below, as each of them does. For a process of one thread that is nothing; of more it
 /// waits for a grace period of the host's kernel, 5 to 15 ms, in the middle of a program's call.
 pub fn register_for_barriers() {
-    // A host that does not have them says so when one is asked for.
-    for command in [
-        libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED,
-        libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE,
-    ] {
-        // SAFETY: the call has no pointers.
-        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) };
+    for [register, _] in [MEMORY, CODE] {
+        // A host that does not have it says so when it is asked for.
+        let _ = membarrier(register);
     }
 }
 
@@ -38,27 +47,22 @@ pub fn register_for_barriers() {
 /// # Errors
 /// When the host has no such call.
 pub fn barrier() -> SysResult<()> {
-    membarrier(
-        libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED,
-        libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED,
-    )
+    pass(MEMORY)
 }
 
 /// The same, and each forgets what it has fetched of code.
 pub(crate) fn code_barrier() -> SysResult<()> {
-    membarrier(
-        libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE,
-        libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE,
-    )
+    pass(CODE)
 }
 
 /// Registering again costs nothing.
-fn membarrier(register: i32, barrier: i32) -> SysResult<()> {
-    for command in [register, barrier] {
-        // SAFETY: the call has no pointers.
-        check(unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) })?;
-    }
-    Ok(())
+fn pass(barrier: Barrier) -> SysResult<()> {
+    barrier.into_iter().try_for_each(membarrier)
+}
+
+fn membarrier(command: i32) -> SysResult<()> {
+    // SAFETY: the call has no pointers.
+    check(unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) }).map(drop)
 }
 
 /// Maps anew, anywhere or (with `MAP_FIXED_NOREPLACE`) at a free place.
@@ -75,20 +79,7 @@ pub(crate) fn mmap(
         "replacing a mapping is mmap_over's"
     );
     // SAFETY: without MAP_FIXED nothing that exists is replaced.
-    let result = unsafe {
-        libc::mmap(
-            address as *mut _,
-            len as usize,
-            protection,
-            flags,
-            fd,
-            offset.cast_signed(),
-        )
-    };
-    if result == libc::MAP_FAILED {
-        return Err(last_error());
-    }
-    Ok(result as u64)
+    unsafe { mmap_raw(address, len, protection, flags, fd, offset) }
 }
 
 /// Replaces what is mapped in a range of guest memory.
@@ -103,21 +94,28 @@ pub(crate) unsafe fn mmap_over(
     fd: RawFd,
     offset: u64,
 ) -> SysResult<()> {
+    let flags = flags | libc::MAP_FIXED;
     // SAFETY: the caller vouches for the range.
-    let result = unsafe {
-        libc::mmap(
-            address as *mut _,
-            len as usize,
-            protection,
-            flags | libc::MAP_FIXED,
-            fd,
-            offset.cast_signed(),
-        )
-    };
+    unsafe { mmap_raw(address, len, protection, flags, fd, offset) }.map(drop)
+}
+
+/// # Safety
+/// With `MAP_FIXED` as [`mmap_over`].
+unsafe fn mmap_raw(
+    address: u64,
+    len: u64,
+    protection: i32,
+    flags: i32,
+    fd: RawFd,
+    offset: u64,
+) -> SysResult {
+    let (address, len) = (address as *mut _, len as usize);
+    // SAFETY: the caller vouches for what is replaced.
+    let result = unsafe { libc::mmap(address, len, protection, flags, fd, offset.cast_signed()) };
     if result == libc::MAP_FAILED {
         return Err(last_error());
     }
-    Ok(())
+    Ok(result as u64)
 }
 
 /// Gives host memory back.

@@ -10,6 +10,8 @@ mod build;
 mod compare;
 mod programs;
 mod run;
+mod seed;
 
 pub use compare::{Pending, check, check_with_rests};
 pub use programs::PENDING;
+pub use seed::seed;

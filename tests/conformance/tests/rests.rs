@@ -4,20 +4,8 @@
 //! `CORMUS_SEED` repeats a run; the seed of a failed one stands in its output.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use cormus_conformance::{check_with_rests, for_each_program};
-
-fn seed() -> u64 {
-    let given = std::env::var("CORMUS_SEED").ok();
-    given.map_or_else(
-        || {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            now.expect("it is after 1970").subsec_nanos().into()
-        },
-        |seed| seed.parse().expect("CORMUS_SEED is a number"),
-    )
-}
+use cormus_conformance::{check_with_rests, for_each_program, seed};
 
 macro_rules! programs {
     ($($name:ident)*) => {

@@ -4,10 +4,10 @@
 //! `CORMUS_SEED` repeats a run; the seed of a failed one stands in its output.
 
 use crate::harness::{Outcome, finish};
+use cormus_conformance::seed;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Runs a program with its defaults to its end.
 pub(crate) fn run(program: &[&str]) -> Outcome {
@@ -16,17 +16,6 @@ pub(crate) fn run(program: &[&str]) -> Outcome {
     let mut command = Command::new(resting());
     command.arg(seed.to_string()).args(program);
     finish(command, "")
-}
-
-fn seed() -> u64 {
-    let given = std::env::var("CORMUS_SEED").ok();
-    given.map_or_else(
-        || {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            now.expect("it is after 1970").subsec_nanos().into()
-        },
-        |seed| seed.parse().expect("CORMUS_SEED is a number"),
-    )
 }
 
 /// The program, built when it is first asked for.

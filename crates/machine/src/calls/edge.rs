@@ -18,7 +18,7 @@ pub(super) fn answer(monitor: &Arc<Monitor>, call: Call, [a, b, c, d, ..]: Argum
             }),
         Call::EdgeAccept => {
             let number = edges.accept(region, a, b)?;
-            // Personalities in older snapshots ask for the names later.
+            // 0 if nobody asks for them.
             if c != 0 {
                 write_names(monitor, number, (c, d))?;
             }
