@@ -12,9 +12,9 @@ use cormus_linux_abi::{Errno, as_bytes};
 use cormus_machine::{Answer, Config, Harness, Publish, RootConfig, Transport};
 use std::io::{Read, Write};
 use std::mem::offset_of;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 const HEAP: u64 = REGION_BASE + HEAP_OFFSET;
 
@@ -66,9 +66,12 @@ impl Guest {
     }
 }
 
-fn local_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+/// An address of this test alone: a free port may be somebody else's by the time that it is bound.
+fn local_address() -> SocketAddr {
+    static TAKEN: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let last = TAKEN.fetch_add(1, Ordering::Relaxed);
+    SocketAddr::from(([127, high | 0x80, low, last], 4000))
 }
 
 #[test]
@@ -207,15 +210,15 @@ fn counter(ring: usize, which: usize) -> u64 {
 
 #[test]
 fn a_published_port() {
-    let port = local_port();
+    let address = local_address();
     let mut config = Config::new("/x");
     config.published.push(Publish {
-        host: SocketAddr::from(([127, 0, 0, 1], port)),
+        host: address,
         guest_port: 80,
         transport: Transport::Tcp,
     });
     let guest = Guest::new(&config);
-    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    assert!(TcpStream::connect(address).is_err());
     let (listening, control) = (HEAP + 0x10000, HEAP + 0x20000);
     assert_eq!(
         guest.call(Call::EdgeListen, [81, 6, listening, 0, 0]),
@@ -232,7 +235,7 @@ fn a_published_port() {
         guest.call(Call::EdgeAccept, [listener, control, 0, 0, 0]),
         Err(Errno::EAGAIN)
     );
-    let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
     let bits = listening + offset_of!(EdgeControl, status) as u64;
     guest.until(|| guest.word(bits) & status::ACCEPT != 0);
     let [local, peer] = [HEAP + 0x8000, HEAP + 0x8040];
@@ -240,7 +243,7 @@ fn a_published_port() {
         .call(Call::EdgeAccept, [listener, control, local, peer, 0])
         .unwrap();
     let names = [local, peer].map(|at| guest.harness.region().read::<Address>(at).unwrap().port);
-    assert_eq!(names, [port, client.local_addr().unwrap().port()]);
+    assert_eq!(names, [address.port(), client.local_addr().unwrap().port()]);
 
     client.write_all(b"question").unwrap();
     let receive = offset_of!(EdgeControl, receive);
@@ -267,10 +270,10 @@ fn a_published_port() {
     assert_eq!(guest.call(Call::EdgeClose, [edge, 0, 0, 0, 0]), Ok(0));
     assert_eq!(client.read(&mut bytes).unwrap(), 0);
     assert_eq!(guest.call(Call::EdgeClose, [listener, 0, 0, 0, 0]), Ok(0));
-    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    assert!(TcpStream::connect(address).is_err());
     let again = guest.call(Call::EdgeListen, [80, 6, listening, 0, 0]);
     assert!(again.is_ok(), "{again:?}");
-    assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+    assert!(TcpStream::connect(address).is_ok());
 }
 
 fn post_dirty(guest: &Guest, edge: u32) {
@@ -286,10 +289,10 @@ fn post_dirty(guest: &Guest, edge: u32) {
 
 #[test]
 fn lying_rings() {
-    let port = local_port();
+    let address = local_address();
     let mut config = Config::new("/x");
     config.published.push(Publish {
-        host: SocketAddr::from(([127, 0, 0, 1], port)),
+        host: address,
         guest_port: 80,
         transport: Transport::Tcp,
     });
@@ -298,7 +301,7 @@ fn lying_rings() {
     let listener = guest
         .call(Call::EdgeListen, [80, 6, listening, 0, 0])
         .unwrap();
-    let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
     let bits = listening + offset_of!(EdgeControl, status) as u64;
     guest.until(|| guest.word(bits) & status::ACCEPT != 0);
     let edge = guest
@@ -331,14 +334,10 @@ fn lying_rings() {
 
 #[test]
 fn datagrams() {
-    let port = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let address = local_address();
     let mut config = Config::new("/x");
     config.published.push(Publish {
-        host: SocketAddr::from(([127, 0, 0, 1], port)),
+        host: address,
         guest_port: 53,
         transport: Transport::Udp,
     });
@@ -348,7 +347,7 @@ fn datagrams() {
         .call(Call::EdgeListen, [53, 17, control, 0, 0])
         .unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    client.send_to(b"question", ("127.0.0.1", port)).unwrap();
+    client.send_to(b"question", address).unwrap();
     let receive = offset_of!(EdgeControl, receive);
     let tail = control + counter(receive, offset_of!(RingCounters, tail));
     guest.until(|| guest.double_word(tail) != 0);
@@ -377,10 +376,10 @@ fn datagrams() {
 /// A vCPU that serves the edges while it sleeps is woken by its word and by a kick.
 #[test]
 fn the_pump_is_woken() {
-    let port = local_port();
+    let address = local_address();
     let mut config = Config::new("/x");
     config.published.push(Publish {
-        host: SocketAddr::from(([127, 0, 0, 1], port)),
+        host: address,
         guest_port: 80,
         transport: Transport::Tcp,
     });
@@ -401,7 +400,7 @@ fn the_pump_is_woken() {
         guest.put(word, &1_u32.to_le_bytes());
         guest.call(Call::Wake, [word, 1, 0, 0, 0]).unwrap();
         // The kick is for the second sleep: during the first it would end that one.
-        while guest.word(seen) == 0 {
+        while guest.word(seen) == 0 && !sleeper.is_finished() {
             std::thread::yield_now();
         }
         guest.call(Call::VcpuKick, [0; 5]).unwrap();

@@ -149,6 +149,17 @@ pub(crate) fn sleep_and_serve(
     result
 }
 
+/// The same for a thread that is not the pump. Whether there is news.
+fn serve_beside(monitor: &Monitor, timeout_ns: u64) -> bool {
+    let (news, rang) = wait_and_serve(monitor, Some(timeout_ns));
+    // The bell may have rung for the pump, which the host does not wake when somebody else has silenced it. One that has
+    // begun to wait since then looked first whether it may.
+    if rang && monitor.edges.pump.current().is_some() {
+        monitor.edges.ring();
+    }
+    news
+}
+
 fn wait_and_serve(monitor: &Monitor, timeout_ns: Option<u64>) -> (bool, bool) {
     let edges = &monitor.edges;
     let timeout = timeout_ns.map(|ns| Timespec {
@@ -172,7 +183,7 @@ pub(crate) fn flush(monitor: &Monitor) {
     let edges = &monitor.edges;
     edges.pump.note_served();
     edges.flush(&monitor.region, &monitor.requests);
-    wait_and_serve(monitor, Some(0));
+    serve_beside(monitor, 0);
 }
 
 /// Starts the I/O thread, unless there is one.
@@ -229,7 +240,7 @@ fn io_thread(monitor: &Monitor) {
             continue;
         }
         let flushed = edges.flush(&monitor.region, &monitor.requests);
-        let (news, _) = wait_and_serve(monitor, Some(tick));
+        let news = serve_beside(monitor, tick);
         if news || flushed || monitor.requests.has_news(&monitor.region) {
             calm = 0;
             left = !monitor.serve_edge_news(left);
