@@ -31,6 +31,7 @@ const TARGETS: &[Target] = &[
     target("elf_loader", PLAIN),
     target("hypercalls", MONITOR),
     target("messages", PLAIN),
+    target("policy", PLAIN),
     target("rings", MONITOR),
     target("snapshot", PLAIN),
     target("streams", PLAIN),

@@ -11,6 +11,7 @@ pub mod elf_loader;
 #[cfg(feature = "monitor")]
 pub mod hypercalls;
 mod input;
+pub mod policy;
 #[cfg(feature = "monitor")]
 pub mod rings;
 pub mod snapshot;
@@ -44,6 +45,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "messages",
         run: syscalls::messages::run,
+    },
+    Target {
+        name: "policy",
+        run: policy::run,
     },
     #[cfg(feature = "monitor")]
     Target {

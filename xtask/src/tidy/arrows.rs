@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("cormus-kvm", &[]),
     ("cormus-store", &[]),
+    ("cormus-policy", &[]),
     (
         "cormus-guest-mem",
         &["cormus-hypercall", "cormus-kvm", "cormus-linux-abi"],
