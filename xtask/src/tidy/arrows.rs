@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cormus-kvm", &[]),
     ("cormus-store", &[]),
     ("cormus-policy", &[]),
+    ("cormus-compose", &[]),
     (
         "cormus-guest-mem",
         &["cormus-hypercall", "cormus-kvm", "cormus-linux-abi"],
