@@ -28,8 +28,10 @@
 //! assert_eq!(composition.bindings[0].exports[0].component, "db");
 //! ```
 
+pub mod lifecycle;
 pub mod manifest;
 mod matching;
+pub mod registry;
 mod resolve;
 pub mod values;
 
