@@ -14,6 +14,8 @@
 //! | `Freeze` | `Done`, from the template that the machine has become |
 //! | `Pool` | `Done`, when so many spares of a template are ready, which keeps it so |
 //! | `PoolState` | `PoolState`: how many of a template's spares are to be ready, and how many are |
+//! | `Link`, with the binding's end where one is given | `Done`: the binding is made, or taken away ([`links`]) |
+//! | `Events` | `Events` again and again, the first empty or not: what happens at the machine's edges, until somebody else asks or the machine ends |
 //! | `Spare` | `Spare`, with the socket at which it waits to be told what it is ([`crate::spare`]), if one is ready |
 //!
 //! A machine that makes one for every connection answers `Pause`, `Resume` and `World` only, from the loop of its pool ([`pool`]).
@@ -24,6 +26,7 @@
 //! The same frames pass between who starts a monitor and the monitor, on its standard input ([`crate::background`]).
 
 mod client;
+mod links;
 mod pool;
 mod server;
 mod template;
@@ -36,11 +39,12 @@ pub(crate) use wire::{receive, send};
 
 use crate::values::Name;
 use anyhow::{Context, Result};
-use cormus_machine::Image;
+use cormus_machine::{EdgeEvent, ExportAt, Form, Image, ImportAt};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
@@ -57,7 +61,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const STATE_LEN_MAX: u64 = 65 << 20;
 
 /// What a monitor can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Request {
     Pause,
     Resume,
@@ -69,6 +73,31 @@ pub(crate) enum Request {
     Pool { size: u16 },
     PoolState,
     Spare,
+    Link(LinkRequest),
+    Events,
+}
+
+/// A change of what a machine is bound to; a binding that is made comes with its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum LinkRequest {
+    BindImport {
+        at: ImportAt,
+        form: Form,
+    },
+    /// With `reset`, connections that are there end too.
+    UnbindImport {
+        at: ImportAt,
+        reset: bool,
+    },
+    ServeExport {
+        at: ExportAt,
+        importer: Ipv4Addr,
+    },
+    WithdrawExport {
+        at: ExportAt,
+        importer: Ipv4Addr,
+        reset: bool,
+    },
 }
 
 /// Most bytes that are read by one request.
@@ -92,6 +121,7 @@ pub(crate) enum Answer {
     Spare {
         pid: Option<u32>,
     },
+    Events(Vec<EdgeEvent>),
 }
 
 /// Why a monitor did not do what it was asked for.

@@ -155,6 +155,7 @@ pub(crate) fn config(spec: &MachineSpec) -> Result<Config> {
         published: spec.publish.clone(),
         outbound: outbound(&spec.allow_out)?,
         resolvers: resolvers(Path::new("/etc/resolv.conf")),
+        links: spec.links.clone(),
         trace: spec.report.strace.clone(),
         rewrite_after: spec.rewrite_after,
         log_level: log_level(spec.report.verbosity),

@@ -4,7 +4,7 @@ use crate::args::{FlashArgs, ProcessArgs, RunArgs};
 use crate::flash::Ready;
 use crate::values::{AllowOut, Name, User, Volume, read_env_file};
 use anyhow::{Context, Result};
-use cormus_machine::{Publish, TraceTarget};
+use cormus_machine::{Links, Publish, TraceTarget};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -29,6 +29,8 @@ pub(crate) struct MachineSpec {
     pub(crate) volumes: Vec<Volume>,
     pub(crate) publish: Vec<Publish>,
     pub(crate) allow_out: Vec<AllowOut>,
+    /// What other machines of its composition are to this one.
+    pub(crate) links: Links,
     pub(crate) rewrite_after: u32,
     /// A machine for every connection, if that is wanted.
     pub(crate) flash: Option<Flash>,
@@ -125,6 +127,7 @@ impl MachineSpec {
             volumes: volumes(args.sharing.volume)?,
             publish: args.sharing.publish.iter().map(|port| port.0).collect(),
             allow_out: args.sharing.allow_out,
+            links: Links::default(),
             rewrite_after: args.report.rewrite_after,
             flash: flash(&args.flash),
             debug_personality: args.report.debug_personality,

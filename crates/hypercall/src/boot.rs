@@ -50,6 +50,8 @@ pub struct BootConfig {
     pub outbound: bool,
     /// Name servers, as the resolver file should name them.
     pub resolvers: Vec<String>,
+    /// What other machines of its composition are to this one.
+    pub links: Links,
     /// Whether each system call is reported by [`crate::Call::Trace`].
     pub trace: bool,
     /// How often a `syscall` instruction traps until it is rewritten into a jump; 0 for never.
@@ -78,6 +80,19 @@ pub struct Published {
     pub guest_port: u16,
     /// 6 for TCP, 17 for UDP.
     pub protocol: u8,
+}
+
+/// Links to other machines, as far as the personality must know of them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Links {
+    /// Names in lower case, and the addresses that they have in the machine.
+    pub names: Vec<(String, [u8; 4])>,
+    /// Ports that are listened on for links, for TCP.
+    pub exports: Vec<u16>,
+    /// Paths of Unix sockets whose connections are links.
+    pub path_imports: Vec<Vec<u8>>,
+    /// Paths of Unix sockets whose listeners take links.
+    pub path_exports: Vec<Vec<u8>>,
 }
 
 /// Most bytes of a variable that a machine is given, its name included.

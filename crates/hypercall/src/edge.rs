@@ -112,11 +112,22 @@ const _: () = assert!(
     size_of::<EdgeBoard>() as u64 <= crate::layout::VDSO_OFFSET - crate::layout::BOARD_OFFSET
 );
 
-/// An internet address.
+/// A machine's own address towards the world where nothing else names it: the IPv4 dummy address, which no network has (RFC 7600).
+pub const MACHINE_ADDRESS: [u8; 4] = [192, 0, 0, 8];
+
+/// [`Address::version`] of a path whose connections are links: `port` is its place among
+/// [`crate::boot::Links::path_imports`].
+pub const PATH_VERSION: u16 = 1;
+
+/// Protocol with which [`crate::Call::EdgeListen`] names such a path, its port being the place among
+/// [`crate::boot::Links::path_exports`]. No IP header has this number.
+pub const PATH_PROTOCOL: u8 = 255;
+
+/// An internet address, or a path.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Address {
-    /// 4 or 6.
+    /// 4, 6 or [`PATH_VERSION`].
     pub version: u16,
     /// Port, in the machine's byte order.
     pub port: u16,

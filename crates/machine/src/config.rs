@@ -1,5 +1,6 @@
 //! What a machine is made from.
 
+use crate::links::Links;
 use cormus_hypercall::boot;
 use cormus_hypercall::file::FileAttr;
 use serde::{Deserialize, Serialize};
@@ -131,6 +132,8 @@ pub struct Config {
     pub outbound: Vec<Outbound>,
     /// Name servers, as the machine's resolver file names them.
     pub resolvers: Vec<String>,
+    /// Links to other machines.
+    pub links: Links,
     /// Whether system calls are reported, and where.
     pub trace: Option<TraceTarget>,
     /// How often a `syscall` instruction traps until it is rewritten into a jump; 0 for never.
@@ -184,6 +187,7 @@ impl Config {
             stop_at_accept: None,
             outbound: Vec::new(),
             resolvers: Vec::new(),
+            links: Links::default(),
             trace: None,
             rewrite_after: REWRITE_AFTER,
             debug_socket: None,
@@ -244,6 +248,7 @@ impl Config {
                 .collect(),
             outbound: !self.outbound.is_empty(),
             resolvers: self.resolvers.clone(),
+            links: self.links.boot(),
             trace: self.trace.is_some(),
             rewrite_after: self.rewrite_after,
             seed,

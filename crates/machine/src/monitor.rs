@@ -149,6 +149,7 @@ impl Monitor {
         self.vcpus.notify(0);
         self.park.notify();
         self.edges.wake_waiter();
+        self.edges.events.end();
         self.notify_debugger();
     }
 

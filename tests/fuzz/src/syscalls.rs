@@ -419,6 +419,7 @@ fn config() -> BootConfig {
         }],
         outbound: false,
         resolvers: Vec::new(),
+        links: Default::default(),
         trace: false,
         rewrite_after: 64,
         seed: [7; 32],

@@ -14,7 +14,7 @@ impl Control {
     /// Answers whoever asks next, who is there; whether others can.
     pub(crate) fn attend(&self, pool: &mut Pool, published: &[PublishedPort]) -> bool {
         match next_request(&self.listener, PATIENCE) {
-            Ok(Some((request, connection))) => {
+            Ok(Some((request, _, connection))) => {
                 reply(&connection, self.answer(pool, published, request));
             }
             Ok(None) => {}

@@ -1,8 +1,8 @@
 //! Answering: the monitor's thread.
 
 use super::{
-    Answer, PATIENCE, PEEK_LEN_MAX, Refusal, Request, empty_stdin, file_of, files_of, receive,
-    send, socket_path,
+    Answer, PATIENCE, PEEK_LEN_MAX, Refusal, Request, empty_stdin, file_of, files_of, links,
+    receive, send, socket_path,
 };
 use crate::launch::cannot_continue;
 use crate::registry::{Home, Phase};
@@ -80,10 +80,16 @@ pub(crate) fn listener(directory: &Path) -> Result<UnixListener> {
 }
 
 /// Takes connections one after the other, and gives those of the same user to `answer`.
-fn each_request(listener: &UnixListener, mut answer: impl FnMut(Request, &UnixStream) -> Answered) {
+fn each_request(
+    listener: &UnixListener,
+    mut answer: impl FnMut(Request, Vec<OwnedFd>, &UnixStream) -> Answered,
+) {
     loop {
         match next_request(listener, PATIENCE) {
-            Ok(Some((request, connection))) => reply(&connection, answer(request, &connection)),
+            Ok(Some((request, descriptors, connection))) => {
+                let answered = answer(request, descriptors, &connection);
+                reply(&connection, answered);
+            }
             Ok(None) => {}
             Err(error) => {
                 eprintln!("cormus: this machine takes no more commands: {error:#}");
@@ -93,28 +99,28 @@ fn each_request(listener: &UnixListener, mut answer: impl FnMut(Request, &UnixSt
     }
 }
 
-/// Takes the next connection; nothing if whoever made it may ask for nothing, or does not.
+/// Takes the next connection, with what is asked and the descriptors beside it; nothing if whoever made it may ask for nothing, or does not.
 pub(super) fn next_request(
     listener: &UnixListener,
     patience: Duration,
-) -> Result<Option<(Request, UnixStream)>> {
+) -> Result<Option<(Request, Vec<OwnedFd>, UnixStream)>> {
     match listener.accept() {
         // Whoever is refused, silent or gone has itself to blame.
         Ok((connection, _)) => Ok(request_of(&connection, patience)
             .ok()
-            .map(|request| (request, connection))),
+            .map(|(request, descriptors)| (request, descriptors, connection))),
         Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => Ok(None),
         Err(error) => Err(error).context("cannot take a connection"),
     }
 }
 
-fn request_of(connection: &UnixStream, patience: Duration) -> Result<Request> {
+fn request_of(connection: &UnixStream, patience: Duration) -> Result<(Request, Vec<OwnedFd>)> {
     let peer = rustix::net::sockopt::socket_peercred(connection)?;
     anyhow::ensure!(peer.uid == rustix::process::geteuid(), "another user");
     connection.set_read_timeout(Some(patience))?;
     connection.set_write_timeout(Some(patience))?;
     match receive::<Request>(connection) {
-        Ok((request, _)) => Ok(request),
+        Ok(asked) => Ok(asked),
         Err(error) => {
             // A client of another version learns that from any answer.
             reply(connection, Err(failed(anyhow!("no such request"))));
@@ -145,22 +151,27 @@ impl Machine {
             eprintln!("cormus: this machine takes no commands: there are no descriptors left");
             return;
         };
-        each_request(&listener, |request, connection| match request {
-            Request::Pause => self.pause(),
-            Request::Resume => self.resume(),
-            Request::Image => self.image(),
-            Request::World => self.world(),
-            Request::Look { registers } => self.look(registers),
-            Request::Peek {
-                window,
-                address,
-                len,
-            } => self.peek(window, address, len),
-            Request::Freeze => self.freeze(connection),
-            Request::Pool { .. } | Request::PoolState | Request::Spare => Err(failed(anyhow!(
-                "it is no template, but a machine that runs"
-            ))),
-        });
+        each_request(
+            &listener,
+            |request, descriptors, connection| match request {
+                Request::Pause => self.pause(),
+                Request::Resume => self.resume(),
+                Request::Image => self.image(),
+                Request::World => self.world(),
+                Request::Look { registers } => self.look(registers),
+                Request::Peek {
+                    window,
+                    address,
+                    len,
+                } => self.peek(window, address, len),
+                Request::Link(request) => links::change(&self.remote, request, descriptors),
+                Request::Events => links::stream_events(&self.remote, connection),
+                Request::Freeze => self.freeze(connection),
+                Request::Pool { .. } | Request::PoolState | Request::Spare => Err(failed(anyhow!(
+                    "it is no template, but a machine that runs"
+                ))),
+            },
+        );
     }
 
     fn pause(&mut self) -> Answered {

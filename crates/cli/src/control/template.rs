@@ -59,7 +59,7 @@ impl Template {
             }
             self.ready.retain_mut(|spare| !spare.process.has_ended());
             self.gone.retain_mut(|process| !process.has_ended());
-            if asked && let Some((request, connection)) = next_request(listener, PATIENCE)? {
+            if asked && let Some((request, _, connection)) = next_request(listener, PATIENCE)? {
                 self.answer(request, connection);
             }
         }

@@ -8,6 +8,7 @@ use crate::net::MACHINE_ADDRESS;
 use crate::sync::{Mutex, SpinLock};
 use crate::{Errno, SysResult, host};
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -220,7 +221,7 @@ impl Vfs {
             layer,
         };
         vfs.learn(records);
-        vfs.write_identity(&config.hostname);
+        vfs.write_identity(&config.hostname, &config.links.names);
         for (number, root) in (0u32..).zip(&config.roots).skip(1) {
             vfs.mount_volume(number, root)?;
         }
@@ -255,11 +256,14 @@ impl Vfs {
 
     /// Writes the files that say who the machine is over those of its root, which are another's: as container engines do, whatever
     /// the root. A volume at the same place covers them.
-    fn write_identity(&self, hostname: &str) {
+    fn write_identity(&self, hostname: &str, links: &[(String, [u8; 4])]) {
         let [a, b, c, d] = MACHINE_ADDRESS;
-        let hosts = format!(
+        let mut hosts = format!(
             "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{a}.{b}.{c}.{d}\t{hostname}\n"
         );
+        for (name, [a, b, c, d]) in links {
+            hosts += &format!("{a}.{b}.{c}.{d}\t{name}\n");
+        }
         let files = [
             ("/etc/hosts", hosts),
             ("/etc/hostname", format!("{hostname}\n")),

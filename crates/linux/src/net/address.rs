@@ -11,8 +11,7 @@ pub(super) const AF_UNIX: u16 = 1;
 pub(super) const AF_INET: u16 = 2;
 pub(super) const AF_INET6: u16 = 10;
 
-/// The machine's own address towards the world: the IPv4 dummy address, which no network has (RFC 7600).
-pub(crate) const MACHINE_ADDRESS: [u8; 4] = [192, 0, 0, 8];
+pub(crate) use cormus_hypercall::edge::MACHINE_ADDRESS;
 
 /// Longest address that is taken.
 const ADDRESS_LEN_MAX: u32 = 128;

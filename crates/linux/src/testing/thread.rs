@@ -47,6 +47,7 @@ pub(crate) fn kernel() -> &'static Kernel {
             published: Vec::new(),
             outbound: false,
             resolvers: Vec::new(),
+            links: Default::default(),
             trace: false,
             rewrite_after: 64,
             seed: [7; 32],

@@ -5,7 +5,7 @@
 //! A clone is handed its connection as if it had been waiting, and ends with it.
 
 use super::control::Control;
-use super::{Edge, Edges, socket};
+use super::{Edge, Edges, Handed, Place, socket};
 use crate::requests::Requests;
 use cormus_guest_mem::Region;
 use cormus_hypercall::edge::status;
@@ -58,8 +58,8 @@ impl Flash {
     }
 
     /// Whether the port has no socket, but an accept that is waited for.
-    pub(super) fn stops_at(&self, guest_port: u16) -> bool {
-        self.stop_at == Some(guest_port)
+    pub(super) fn stops_at(&self, place: Place) -> bool {
+        self.stop_at.map(Place::Port) == Some(place)
     }
 
     /// The program has come so far.
@@ -74,8 +74,9 @@ impl Flash {
     }
 
     /// Waits for the connection that an accept on this port is for, if it is for one.
-    pub(super) fn wait_at(&self, guest_port: u16) -> Option<OwnedFd> {
-        let awaited = self.arrival().take_if(|(port, _)| *port == guest_port);
+    pub(super) fn wait_at(&self, place: Place) -> Option<OwnedFd> {
+        let mut arrival = self.arrival();
+        let awaited = arrival.take_if(|(port, _)| Place::Port(*port) == place);
         awaited.map(|(_, arrival)| arrival())
     }
 
@@ -121,7 +122,7 @@ impl Edges {
         let number = self.table().add(Edge::Listener {
             control,
             published: Vec::new(),
-            guest_port,
+            place: Place::Port(guest_port),
             handed: VecDeque::new(),
         })?;
         self.added();
@@ -176,19 +177,9 @@ impl Edges {
         connection: Option<OwnedFd>,
     ) -> SysResult<()> {
         let mut table = self.table();
-        let listener = (0..)
-            .zip(&mut table.edges)
-            .find_map(|(number, edge)| match edge {
-                Some(Edge::Listener {
-                    control,
-                    guest_port: port,
-                    handed,
-                    ..
-                }) if *port == guest_port => Some((number, control, handed)),
-                _ => None,
-            });
+        let listener = table.listener(Place::Port(guest_port));
         let (number, control, handed) = listener.ok_or(Errno::ENOENT)?;
-        handed.extend(connection);
+        handed.extend(connection.map(Handed::Flash));
         control.set_status(region, status::ACCEPT);
         if control.announce(region) {
             requests.announce(region, number);

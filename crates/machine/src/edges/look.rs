@@ -33,7 +33,16 @@ impl Edges {
         };
         let edges = table.edges.iter().flatten();
         let connections = edges.filter_map(|edge| match edge {
-            Edge::Stream(stream) => connection(Transport::Tcp, &stream.socket),
+            Edge::Stream(stream) => match stream.link() {
+                // A Unix socket's has no addresses.
+                Some(link) => Some(Connection {
+                    transport: Transport::Tcp,
+                    accepted: link.accepted(),
+                    local: socket::to_host(&link.names.0)?,
+                    peer: socket::to_host(&link.names.1),
+                }),
+                None => connection(Transport::Tcp, &stream.socket),
+            },
             Edge::Datagrams(datagrams) if datagrams.published.is_none() => {
                 connection(Transport::Udp, datagrams.socket())
             }

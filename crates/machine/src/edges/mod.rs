@@ -10,6 +10,7 @@
 mod control;
 mod datagram;
 mod flash;
+pub(crate) mod link;
 mod look;
 mod policy;
 pub(crate) mod pump;
@@ -19,19 +20,24 @@ mod stream;
 
 use crate::config::{Config, Outbound, Publish, Transport};
 use crate::end::StartError;
+use crate::events::{Events, Party, Reason, What};
 use crate::files::Changes;
+use crate::links::Links;
 use crate::requests::Requests;
 use control::Control;
 use cormus_guest_mem::Region;
 use cormus_hypercall::edge::{
-    Address, BOARD_SLOTS, BoardRing, EDGE_COUNT_MAX, EdgeBoard, NEWS_STDIN, NEWS_STDOUT, status,
+    Address, BOARD_SLOTS, BoardRing, EDGE_COUNT_MAX, EdgeBoard, NEWS_STDIN, NEWS_STDOUT,
+    PATH_PROTOCOL, status,
 };
 use cormus_hypercall::layout::{BOARD_OFFSET, REGION_BASE};
 use cormus_linux_abi::{Errno, SysResult};
 use datagram::Datagrams;
 use flash::Flash;
 pub(crate) use flash::Progress;
+use link::{Ends, Link};
 use rustix::event::{EventfdFlags, epoll};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::mem::offset_of;
 use std::net::SocketAddr;
@@ -48,6 +54,8 @@ const BELL: u64 = 1 << 32;
 const STDIN: u64 = 2 << 32;
 const STDOUT: u64 = 3 << 32;
 const STDERR: u64 = 4 << 32;
+/// With the number of an offer beneath.
+const OFFER: u64 = 5 << 32;
 
 /// A port that the configuration publishes.
 #[derive(Debug)]
@@ -63,9 +71,9 @@ enum Edge {
         control: Control,
         /// Places in the table of published ports: one guest port may be published several times.
         published: Vec<usize>,
-        guest_port: u16,
-        /// Connections that were accepted elsewhere for this machine.
-        handed: VecDeque<OwnedFd>,
+        place: Place,
+        /// Connections that were made elsewhere for this listener.
+        handed: VecDeque<Handed>,
     },
     Stream(Stream),
     Datagrams(Datagrams),
@@ -73,6 +81,23 @@ enum Edge {
     Lost(Control),
     /// Closed by the guest; it has no control block any more.
     Closing(Closing),
+}
+
+/// Where a listener is in the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Place {
+    /// A TCP port.
+    Port(u16),
+    /// One of the paths that links may reach, by its number.
+    Path(u16),
+}
+
+/// A connection that waits to be accepted.
+#[derive(Debug)]
+enum Handed {
+    /// The one that a flash clone is made for.
+    Flash(OwnedFd),
+    Link(OwnedFd, Link),
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +117,9 @@ pub(crate) struct Edges {
     bell: OwnedFd,
     published: Vec<Published>,
     outbound: Vec<Outbound>,
+    pub(crate) links: Links,
+    ends: Mutex<Ends>,
+    pub(crate) events: Arc<Events>,
     table: Mutex<Table>,
     /// Edges, and streams whose readiness is waited for: when 0, nobody needs to look.
     active: AtomicU32,
@@ -121,6 +149,9 @@ impl Edges {
             bell,
             published: Vec::new(),
             outbound: config.outbound.clone(),
+            links: config.links.clone(),
+            ends: Mutex::default(),
+            events: Arc::default(),
             table: Mutex::default(),
             active: AtomicU32::new(0),
             watched: Default::default(),
@@ -134,7 +165,7 @@ impl Edges {
     pub(crate) fn publish(&mut self, ports: &[Publish]) -> Result<(), StartError> {
         // The port of the first accept has no socket: each connection gets a machine of its own.
         let bound = ports.iter();
-        let bound = bound.filter(|publish| !self.flash.stops_at(publish.guest_port));
+        let bound = bound.filter(|publish| !self.flash.stops_at(Place::Port(publish.guest_port)));
         let published = bound.map(|publish| {
             let socket = socket::bound(publish.transport, publish.host);
             let socket = socket.map_err(|error| StartError::Publish {
@@ -210,44 +241,69 @@ impl Edges {
         protocol: u64,
         control: u64,
     ) -> SysResult {
-        let transport = Transport::from_number(protocol).ok_or(Errno::EPROTONOSUPPORT)?;
         let port = u16::try_from(port).map_err(|_| Errno::ENOENT)?;
-        if transport == Transport::Tcp && self.flash.stops_at(port) {
+        if protocol == u64::from(PATH_PROTOCOL) {
+            let path = self.links.path_exports.get(usize::from(port));
+            path.ok_or(Errno::ENOENT)?;
+            return self.listen_at(region, Place::Path(port), Vec::new(), control);
+        }
+        let transport = Transport::from_number(protocol).ok_or(Errno::EPROTONOSUPPORT)?;
+        if transport == Transport::Tcp && self.flash.stops_at(Place::Port(port)) {
             return self.listen_for_flash((region, requests), port, control);
         }
         let published = self.published_as(transport, port);
-        let first = *published.first().ok_or(Errno::ENOENT)?;
+        if transport == Transport::Udp {
+            let first = *published.first().ok_or(Errno::ENOENT)?;
+            return self.receive_at(region, first, control);
+        }
+        if published.is_empty() && !self.links.exports.contains(&port) {
+            return Err(Errno::ENOENT);
+        }
+        self.listen_at(region, Place::Port(port), published, control)
+    }
+
+    fn listen_at(
+        &self,
+        region: &Region,
+        place: Place,
+        published: Vec<usize>,
+        control: u64,
+    ) -> SysResult {
         let mut table = self.table();
-        if table.uses(first) {
+        if table.listener(place).is_some() {
             return Err(Errno::EADDRINUSE);
         }
-        let edge = match transport {
-            Transport::Tcp => Edge::Listener {
-                control: Control::new(&self.changes, region, control, false)?,
-                published: published.clone(),
-                guest_port: port,
-                handed: VecDeque::new(),
-            },
-            // Several addresses would need a socket each; the first is served.
-            Transport::Udp => Edge::Datagrams(Datagrams::new(
-                Arc::clone(&self.published[first].socket),
-                Some(first),
-                Control::new(&self.changes, region, control, true)?,
-                region,
-            )),
-        };
-        let number = table.add(edge)?;
+        let number = table.add(Edge::Listener {
+            control: Control::new(&self.changes, region, control, false)?,
+            published: published.clone(),
+            place,
+            handed: VecDeque::new(),
+        })?;
         for index in published {
             let socket = &self.published[index].socket;
-            if transport == Transport::Tcp {
-                socket::listen(socket).inspect_err(|_| table.remove(number))?;
-            }
-            self.watch(socket.as_fd(), number)
+            socket::listen(socket)
+                .and_then(|()| self.watch(socket.as_fd(), number))
                 .inspect_err(|_| table.remove(number))?;
-            if transport == Transport::Udp {
-                break;
-            }
         }
+        self.added();
+        Ok(u64::from(number))
+    }
+
+    /// Receives datagrams at a published port. Several addresses would need a socket each; the first is served.
+    fn receive_at(&self, region: &Region, published: usize, control: u64) -> SysResult {
+        let mut table = self.table();
+        if table.uses(published) {
+            return Err(Errno::EADDRINUSE);
+        }
+        let socket = &self.published[published].socket;
+        let number = table.add(Edge::Datagrams(Datagrams::new(
+            Arc::clone(socket),
+            Some(published),
+            Control::new(&self.changes, region, control, true)?,
+            region,
+        )))?;
+        self.watch(socket.as_fd(), number)
+            .inspect_err(|_| table.remove(number))?;
         self.added();
         Ok(u64::from(number))
     }
@@ -274,7 +330,7 @@ impl Edges {
         let Edge::Listener {
             control: listening,
             published,
-            guest_port,
+            place,
             handed,
         } = table.get(listener)?
         else {
@@ -283,43 +339,46 @@ impl Edges {
         let new = Control::new(&self.changes, region, control, true)?;
         // Cleared first: a connection that comes now sets it again.
         listening.clear_status(region, status::ACCEPT);
-        let warms_up = self.flash.stops_at(*guest_port);
-        if let Some(connection) = self.flash.wait_at(*guest_port) {
+        let warms_up = self.flash.stops_at(*place);
+        if let Some(connection) = self.flash.wait_at(*place) {
             flash::prepare(&connection)?;
-            handed.push_back(connection);
+            handed.push_back(Handed::Flash(connection));
             self.pump.begin();
         }
-        if let Some(connection) = handed.pop_front() {
-            if !handed.is_empty() {
-                listening.set_status(region, status::ACCEPT);
-            }
-            let number = self.add_stream(&mut table, Stream::new(connection, new, true, region))?;
-            if !warms_up {
-                self.ends_with(number as u32);
-            }
-            return Ok(number);
-        }
-        if warms_up {
+        let next = handed.pop_front();
+        if next.is_none() && warms_up {
             self.flash.reach(Progress::Accepts);
             return Err(Errno::EAGAIN);
         }
-        let accepted = published
-            .iter()
-            .find_map(
-                |index| match socket::accept(&self.published[*index].socket) {
-                    Err(Errno::EAGAIN) => None,
-                    result => Some(result),
-                },
-            )
-            .ok_or(Errno::EAGAIN)??;
+        let stream = match next {
+            Some(Handed::Link(socket, link)) => Stream::of_link(socket, new, link, region),
+            Some(Handed::Flash(socket)) => {
+                let number = self.add_stream(&mut table, Stream::new(socket, new, true, region))?;
+                if !warms_up {
+                    self.ends_with(number as u32);
+                }
+                return Ok(number);
+            }
+            None => Stream::new(self.accept_published(published)?, new, true, region),
+        };
         // Readiness must be true: a program may accept without O_NONBLOCK after a poll.
-        let more = published
-            .iter()
-            .any(|index| socket::has_connection(&self.published[*index].socket));
+        let mut published = published.iter();
+        let more = !handed.is_empty()
+            || published.any(|index| socket::has_connection(&self.published[*index].socket));
         if more {
             listening.set_status(region, status::ACCEPT);
         }
-        self.add_stream(&mut table, Stream::new(accepted, new, true, region))
+        self.add_stream(&mut table, stream)
+    }
+
+    fn accept_published(&self, published: &[usize]) -> SysResult<OwnedFd> {
+        let mut attempts = published.iter().filter_map(|index| {
+            match socket::accept(&self.published[*index].socket) {
+                Err(Errno::EAGAIN) => None,
+                result => Some(result),
+            }
+        });
+        attempts.next().ok_or(Errno::EAGAIN)?
     }
 
     fn add_stream(&self, table: &mut Table, stream: Stream) -> SysResult {
@@ -341,13 +400,19 @@ impl Edges {
         control: u64,
     ) -> SysResult {
         let transport = Transport::from_number(protocol).ok_or(Errno::EPROTONOSUPPORT)?;
+        if let Some(at) = self.import_at(address) {
+            return self.connect_link(region, at, transport, control);
+        }
         let to = socket::to_host(address).ok_or(Errno::EAFNOSUPPORT)?;
         if !policy::permits(&self.outbound, to) {
+            let what = What::Refused(Reason::NotPermitted);
+            self.events.add(what, Party::Address(to));
             return Err(Errno::EACCES);
         }
         let control = Control::new(&self.changes, region, control, true)?;
         let socket = socket::new(transport, to)?;
         let connected = socket::connect(&socket, to)?;
+        self.events.add(What::Connected, Party::Address(to));
         let mut table = self.table();
         match transport {
             Transport::Tcp => {
@@ -421,16 +486,19 @@ impl Edges {
         let guest = |address: Option<SocketAddr>| address.map(socket::to_guest).unwrap_or_default();
         let socket = match table.get(edge)? {
             Edge::Listener {
-                published,
-                guest_port,
-                ..
+                published, place, ..
             } => {
-                let first = published.first().ok_or(Errno::EBADF)?;
+                let (Some(first), Place::Port(port)) = (published.first(), *place) else {
+                    return Err(Errno::EBADF);
+                };
                 let mut local = guest(socket::local(&self.published[*first].socket));
-                local.port = *guest_port;
+                local.port = port;
                 return Ok((local, Address::default()));
             }
-            Edge::Stream(stream) => &stream.socket,
+            Edge::Stream(stream) => match stream.link() {
+                Some(link) => return Ok(link.names),
+                None => &stream.socket,
+            },
             Edge::Datagrams(datagrams) => datagrams.socket(),
             Edge::Lost(_) => return Err(Errno::ENOTCONN),
             Edge::Closing(_) => return Err(Errno::EBADF),
@@ -482,11 +550,15 @@ impl Edges {
                 (ready, false)
             }
             Edge::Stream(stream) => {
+                let answered = stream.is_connected();
                 let news = if ready {
                     stream.ready(region)
                 } else {
                     stream.transmit(region)
                 };
+                if news && !answered {
+                    self.tell_answered(stream);
+                }
                 (news, stream.is_stalled())
             }
             Edge::Datagrams(datagrams) => {
@@ -528,6 +600,9 @@ impl Edges {
                 STDIN => news |= self.stream_ready(0, region, requests),
                 STDOUT => news |= self.stream_ready(1, region, requests),
                 STDERR => news |= self.stream_ready(2, region, requests),
+                offer if offer >> 32 == OFFER >> 32 => {
+                    news |= self.serve_offer(&mut table, offer as u32, region, requests);
+                }
                 number => {
                     if let Ok(number) = u32::try_from(number) {
                         let ended = epoll::EventFlags::RDHUP | epoll::EventFlags::HUP;
@@ -596,6 +671,20 @@ impl Table {
     fn remove(&mut self, number: u32) {
         self.edges[number as usize] = None;
         self.free.push(number);
+    }
+
+    /// The listener at a place: its number, its control block, and what waits there.
+    fn listener(&mut self, place: Place) -> Option<(u32, &Control, &mut VecDeque<Handed>)> {
+        let mut edges = (0..).zip(&mut self.edges);
+        edges.find_map(|(number, edge)| match edge {
+            Some(Edge::Listener {
+                control,
+                place: found,
+                handed,
+                ..
+            }) if *found == place => Some((number, &*control, handed)),
+            _ => None,
+        })
     }
 
     /// Whether an edge uses a published port.

@@ -5,7 +5,7 @@
 
 use super::control::Control;
 use super::datagram::Datagrams;
-use super::{Edge, Edges, Table, socket};
+use super::{Edge, Edges, Place, Table, socket};
 use crate::config::Transport;
 use crate::image::{FrozenEdge, FrozenEdges};
 use crate::requests::Requests;
@@ -38,13 +38,9 @@ impl Held<'_> {
 
     fn edge(&self, edge: &Edge) -> Option<FrozenEdge> {
         Some(match edge {
-            Edge::Listener {
-                control,
-                guest_port,
-                ..
-            } => FrozenEdge::Listener {
+            Edge::Listener { control, place, .. } => FrozenEdge::Listener {
                 control: control.image().0,
-                guest_port: *guest_port,
+                place: *place,
             },
             Edge::Datagrams(datagrams) => {
                 let (control, received, sent) = datagrams.control().image();
@@ -125,11 +121,11 @@ impl Edges {
         region: &Region,
     ) -> SysResult<Option<Edge>> {
         Ok(Some(match *image {
-            FrozenEdge::Listener {
-                control,
-                guest_port,
-            } => {
-                let published = self.published_as(Transport::Tcp, guest_port);
+            FrozenEdge::Listener { control, place } => {
+                let published = match place {
+                    Place::Port(port) => self.published_as(Transport::Tcp, port),
+                    Place::Path(_) => Vec::new(),
+                };
                 for index in &published {
                     let socket = &self.published[*index].socket;
                     socket::listen(socket)?;
@@ -138,7 +134,7 @@ impl Edges {
                 Edge::Listener {
                     control: Control::new(&self.changes, region, control, false)?,
                     published,
-                    guest_port,
+                    place,
                     handed: VecDeque::new(),
                 }
             }

@@ -107,6 +107,11 @@ pub(super) fn shutdown_write(socket: &OwnedFd) {
     let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
 }
 
+pub(super) fn shutdown_both(socket: &OwnedFd) {
+    // Fails only if the connection is gone.
+    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+}
+
 /// Lets the closing of the socket reset its connection.
 pub(super) fn reset_on_close(socket: &OwnedFd) {
     // Without it the connection ends gracefully.

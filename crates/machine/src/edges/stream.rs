@@ -1,6 +1,7 @@
 //! A connection: bytes between the host's socket and the edge's two rings.
 
 use super::control::Control;
+use super::link::{Link, wire};
 use super::socket;
 use cormus_guest_mem::Region;
 use cormus_hypercall::edge::status;
@@ -13,6 +14,7 @@ pub(super) struct Stream {
     pub(super) socket: OwnedFd,
     control: Control,
     connected: bool,
+    link: Option<Link>,
     /// The other side sends no more, or the connection failed.
     read_end: bool,
     /// The other side takes no more.
@@ -40,6 +42,7 @@ impl Stream {
             socket,
             control,
             connected,
+            link: None,
             read_end: false,
             write_end: false,
             shutting_down: false,
@@ -47,6 +50,29 @@ impl Stream {
             stalled: false,
             ending: false,
         }
+    }
+
+    /// A connection over a binding: made, and not answered yet, or taken.
+    pub(super) fn of_link(
+        socket: OwnedFd,
+        control: Control,
+        link: Link,
+        region: &Region,
+    ) -> Stream {
+        let connected = link.accepted();
+        Stream {
+            link: Some(link),
+            ..Stream::new(socket, control, connected, region)
+        }
+    }
+
+    /// What it has of a link, if it is one.
+    pub(super) fn link(&self) -> Option<&Link> {
+        self.link.as_ref()
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected
     }
 
     /// The other side will send no more, so what is there is to be read up to its end.
@@ -67,19 +93,42 @@ impl Stream {
     pub(super) fn ready(&mut self, region: &Region) -> bool {
         let mut news = false;
         if !self.connected {
-            match socket::error(&self.socket) {
-                Some(error) => return self.fail(region, error),
-                None if socket::peer(&self.socket).is_some() => {
+            match self.answer() {
+                Err(Errno::EAGAIN) => return false,
+                Err(error) => return self.fail(region, error),
+                Ok(()) => {
                     self.connected = true;
                     self.control.set_status(region, status::CONNECTED);
                     news = true;
                 }
-                // Still under way.
-                None => return false,
             }
         }
         news |= self.transmit(region);
         news | self.receive(region)
+    }
+
+    /// How the establishment went: `EAGAIN` while it is under way.
+    fn answer(&self) -> Result<(), Errno> {
+        if self.read_end {
+            return Err(Errno::EAGAIN);
+        }
+        if self.link.is_some() {
+            return match wire::answered(&self.socket) {
+                Some(true) => Ok(()),
+                Some(false) => Err(Errno::ECONNREFUSED),
+                None => Err(Errno::EAGAIN),
+            };
+        }
+        match socket::error(&self.socket) {
+            Some(error) => Err(error),
+            None => socket::peer(&self.socket).map(drop).ok_or(Errno::EAGAIN),
+        }
+    }
+
+    /// The connection is taken away.
+    pub(super) fn reset(&mut self, region: &Region) {
+        socket::shutdown_both(&self.socket);
+        self.fail(region, Errno::ECONNRESET);
     }
 
     fn fail(&mut self, region: &Region, error: Errno) -> bool {

@@ -134,6 +134,7 @@ impl Prepared {
     fn begin_with(self, state: &State, published: &[Publish]) -> Result<Machine, StartError> {
         let mut monitor = self.monitor;
         monitor.edges.publish(published)?;
+        monitor.edges.links = state.config.links.clone();
         monitor.config = state.config.clone();
         monitor.streams = Streams::new(state.config.stdin, state.config.terminal);
         monitor.clock = Clock::continued(monitor.clock.tsc_khz(), &state.clock);

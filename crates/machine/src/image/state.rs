@@ -2,13 +2,14 @@
 
 use super::ImageError;
 use crate::config::Config;
+use crate::edges::Place;
 use cormus_guest_mem::FrozenWindow;
 use cormus_hypercall::boot::{Request, VARIABLE_LEN_MAX};
 use cormus_kvm::Processor;
 use serde::{Deserialize, Serialize};
 
 /// Version of the structures below; another one is refused.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 /// Most bytes of a state: registers of every vCPU, and a mapping table far beyond what a host process may have.
 const LEN_MAX: usize = 64 << 20;
 
@@ -118,8 +119,8 @@ pub(crate) struct FrozenEdges {
 /// One edge. `control` is the region address of its control block.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum FrozenEdge {
-    /// A published port that was listened on.
-    Listener { control: u64, guest_port: u16 },
+    /// A published or exported port, or an exported path, that was listened on.
+    Listener { control: u64, place: Place },
     /// A published port for datagrams.
     Datagrams {
         control: u64,

@@ -2,6 +2,7 @@
 
 use super::{CaptureError, FrozenEdge, Image};
 use crate::config::{Config, Publish, Transport};
+use crate::edges::Place;
 use crate::files;
 use crate::world::{PublishedPort, World, in_order};
 
@@ -28,8 +29,8 @@ impl Image {
 fn published_at_rest(config: &Config, edges: &[Option<FrozenEdge>]) -> Vec<PublishedPort> {
     let listens = |publish: &Publish| {
         edges.iter().flatten().any(|edge| match edge {
-            FrozenEdge::Listener { guest_port, .. } => {
-                (*guest_port, Transport::Tcp) == (publish.guest_port, publish.transport)
+            FrozenEdge::Listener { place, .. } => {
+                publish.transport == Transport::Tcp && *place == Place::Port(publish.guest_port)
             }
             FrozenEdge::Datagrams { guest_port, .. } => {
                 (*guest_port, Transport::Udp) == (publish.guest_port, publish.transport)

@@ -22,10 +22,18 @@ pub struct Inet {
     udp: Ports<UdpSocket>,
 }
 
-/// Whether the host offers a port of the machine.
+/// Whether a port of the machine may be reached from outside: from the host, or by links.
 fn is_published(kernel: &Kernel, protocol: u8, port: u16) -> bool {
     let mut published = kernel.config.published.iter();
     published.any(|offered| offered.guest_port == port && offered.protocol == protocol)
+        || (protocol == tcp::PROTOCOL && kernel.config.links.exports.contains(&port))
+}
+
+/// Whether the machine has anything to do with what is outside, so that it needs an address there.
+pub(super) fn has_world(kernel: &Kernel) -> bool {
+    let config = &kernel.config;
+    let links = !(config.links.names.is_empty() && config.links.exports.is_empty());
+    config.outbound || !config.published.is_empty() || links
 }
 
 const SIOCGIFCONF: u32 = 0x8912;

@@ -1,10 +1,11 @@
 //! The machine's own name service, on port 53 of loopback addresses where no program serves, such as 127.0.0.11.
 //!
-//! It knows the machine's name and `localhost`; other questions go to the name servers that the configuration names, or are refused.
+//! It knows the machine's name, `localhost` and the names of links; other questions go to the name servers that the configuration names, or are refused.
 //! A question for the machine's own name is answered here also when it is sent to a server outside, since no other server knows it.
 
 use crate::kernel::Kernel;
 use crate::net::address::{InetAddress, MACHINE_ADDRESS};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Port of name service.
@@ -95,25 +96,34 @@ fn reply(query: &[u8], end: usize, code: u8, record: Option<(u16, &[u8])>) -> Ve
     out
 }
 
-/// The machine's answer to a query about itself; `None` if the query is about something else.
+/// The machine's answer to a query about itself or a link; `None` if the query is about something else.
 pub(super) fn answer(kernel: &Kernel, query: &[u8]) -> Option<Vec<u8>> {
     let hostname = kernel.hostname.lock().to_ascii_lowercase();
-    let world = kernel.config.outbound || !kernel.config.published.is_empty();
-    let own = if world {
+    let own = if super::has_world(kernel) {
         MACHINE_ADDRESS
     } else {
         [127, 0, 1, 1]
     };
-    about(&hostname, own, query)
+    about(&hostname, own, &kernel.config.links.names, query)
 }
 
-fn about(hostname: &[u8], own: [u8; 4], query: &[u8]) -> Option<Vec<u8>> {
+fn about(
+    hostname: &[u8],
+    own: [u8; 4],
+    links: &[(String, [u8; 4])],
+    query: &[u8],
+) -> Option<Vec<u8>> {
     let question = parse(query)?;
     let local = question.name == b"localhost" || question.name.ends_with(b".localhost");
-    if !local && (hostname.is_empty() || question.name != hostname) {
-        return None;
-    }
-    let v4 = if local { [127, 0, 0, 1] } else { own };
+    let mut links = links.iter();
+    let link = links.find(|(name, _)| name.as_bytes() == question.name);
+    let v4 = if local {
+        [127, 0, 0, 1]
+    } else if !hostname.is_empty() && question.name == hostname {
+        own
+    } else {
+        link?.1
+    };
     let v6 = InetAddress::loopback(true, 0).bytes;
     let record: Option<(u16, &[u8])> = match question.kind {
         A | ANY => Some((A, &v4)),
@@ -163,7 +173,8 @@ mod tests {
 
     /// Code, number of answers and the last bytes of the reply.
     fn check(name: &str, kind: u16, expect: Option<(u8, u8, &[u8])>) {
-        let reply = about(b"box", [10, 1, 2, 3], &query(name, kind));
+        let links = [("db.shop".into(), [198, 18, 0, 7])];
+        let reply = about(b"box", [10, 1, 2, 3], &links, &query(name, kind));
         let found = reply.as_ref().map(|bytes| (bytes[3] & 15, bytes[7], bytes));
         match (found, expect) {
             (None, None) => {}
@@ -186,13 +197,16 @@ mod tests {
         check("localhost", AAAA, Some((0, 1, &[0, 0, 0, 1])));
         check("x.localhost", A, Some((0, 1, &[127, 0, 0, 1])));
         check("example.org", A, None);
+        check("DB.shop", A, Some((0, 1, &[0, 4, 198, 18, 0, 7])));
+        check("db.shop", AAAA, Some((0, 0, &[])));
+        check("db", A, None);
     }
 
     #[test]
     fn what_is_no_query_is_left_alone() {
         let whole = query("box", A);
         for len in 0..whole.len() {
-            assert!(about(b"box", [1; 4], &whole[..len]).is_none());
+            assert!(about(b"box", [1; 4], &[], &whole[..len]).is_none());
         }
         assert!(refuse(&[0xff; 60]).is_none());
         let label = "a".repeat(63);
@@ -209,7 +223,7 @@ mod tests {
     fn replies_are_whole() {
         let mut cut = query("box", A);
         cut[2] |= 0x02;
-        let reply = about(b"box", [1; 4], &cut);
+        let reply = about(b"box", [1; 4], &[], &cut);
         assert_eq!(reply.map(|bytes| bytes[2]), Some(REPLY | RECURSION_DESIRED));
         assert_eq!(
             refuse(&query("a.b", A)).map(|bytes| bytes[3] & 15),

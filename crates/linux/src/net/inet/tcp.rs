@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 /// Most connections that wait to be accepted (net.core.somaxconn).
 const BACKLOG_MAX: u32 = 4096;
 /// TCP's protocol number.
-const PROTOCOL: u8 = 6;
+pub(super) const PROTOCOL: u8 = 6;
 
 enum State {
     Idle,

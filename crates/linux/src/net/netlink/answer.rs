@@ -2,6 +2,7 @@
 
 use crate::kernel::Kernel;
 use crate::net::address::{AF_INET, AF_INET6, AF_UNSPEC, MACHINE_ADDRESS};
+use crate::net::inet::has_world;
 use alloc::vec::Vec;
 use cormus_linux_abi::Errno;
 
@@ -66,9 +67,8 @@ const WORLD: Interface = Interface {
 };
 
 fn interfaces(kernel: &Kernel) -> Vec<&'static Interface> {
-    let world = kernel.config.outbound || !kernel.config.published.is_empty();
     let mut list = alloc::vec![&LOOPBACK];
-    if world {
+    if has_world(kernel) {
         list.push(&WORLD);
     }
     list
