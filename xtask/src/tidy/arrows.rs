@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cormus-store", &[]),
     ("cormus-policy", &[]),
     ("cormus-compose", &[]),
+    ("cormus-picture", &["cormus-compose"]),
     (
         "cormus-guest-mem",
         &["cormus-hypercall", "cormus-kvm", "cormus-linux-abi"],
