@@ -410,3 +410,63 @@ second.sendall(second.recv(10).upper())
     assert_eq!(clone.join().unwrap(), End::Exited(0));
     assert_eq!(server.join().unwrap(), End::Exited(0));
 }
+
+#[test]
+fn unix_sockets_are_imports_and_exports() {
+    let shared = Shared::new("unix");
+    let client = machine(
+        r"
+wait('listens')
+assert os.path.exists('/run/import')
+os.symlink('/run', '/tmp/link')
+for blocking in [True, False]:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.setblocking(blocking)
+    error = connection.connect_ex('/tmp/link/import' if blocking else '/run/import')
+    assert error == (0 if blocking else errno.EINPROGRESS), error
+    assert select.select([], [connection], [], 20)[1]
+    assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+    connection.setblocking(True)
+    connection.sendall(b'hello')
+    connection.shutdown(socket.SHUT_WR)
+    assert whole(connection) == b'HELLO'
+    assert connection.getpeername().endswith('/import')
+wait('over')
+try: socket.socket(socket.AF_UNIX).connect('/run/import'); assert False
+except ConnectionRefusedError: pass
+",
+        &shared,
+        of_client(),
+    );
+    let server = machine(
+        r"
+import struct
+listener = socket.socket(socket.AF_UNIX)
+listener.bind('/tmp/export')
+listener.listen()
+put('listens')
+own = socket.socket(socket.AF_UNIX)
+own.connect('/tmp/export')
+listener.accept()
+for _ in range(2):
+    connection, _ = listener.accept()
+    who = struct.unpack('3i', connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    assert who == (0, 65534, 65534), who
+    connection.sendall(whole(connection).upper())
+    connection.close()
+listener.close()
+put('over')
+",
+        &shared,
+        of_server(),
+    );
+    let (dial, offer) = binding();
+    let (importer, exporter) = (client.remote(), server.remote());
+    let import = ImportAt::Path(b"/run/import".to_vec());
+    importer.bind_import(import, dial, Form::Plain).unwrap();
+    let export = ExportAt::Path(b"/tmp/export".to_vec());
+    exporter.serve_export(export, CLIENT, offer).unwrap();
+    let (client, server) = (run(client), run(server));
+    assert_eq!(client.join().unwrap(), End::Exited(0), "the client");
+    assert_eq!(server.join().unwrap(), End::Exited(0), "the server");
+}

@@ -184,6 +184,8 @@ pub struct Vfs {
     pub names: Mutex<()>,
     /// The writable layer of the root, which is the budget of every tmpfs too.
     pub layer: Arc<Layer>,
+    /// Sockets whose connections are links, by their numbers: device and inode.
+    imports: Vec<Option<(u64, u64)>>,
 }
 
 impl core::fmt::Debug for Vfs {
@@ -211,9 +213,10 @@ impl Vfs {
         });
         let root = Path::new(&mount, mount.root.clone()).ok_or(Errno::EIO)?;
         let memory = memory_root(&layer)?;
-        let vfs = Vfs {
+        let mut vfs = Vfs {
             root,
             memory,
+            imports: Vec::new(),
             mounts: SpinLock::new(alloc::vec![mount]),
             next_mount_id: AtomicU32::new(2),
             cache: DentryCache::default(),
@@ -225,6 +228,8 @@ impl Vfs {
         for (number, root) in (0u32..).zip(&config.roots).skip(1) {
             vfs.mount_volume(number, root)?;
         }
+        let paths = config.links.path_imports.iter();
+        vfs.imports = paths.map(|path| vfs.import_at(path)).collect();
         Ok(vfs)
     }
 
@@ -270,19 +275,38 @@ impl Vfs {
             ("/etc/resolv.conf", "nameserver 127.0.0.11\n".into()),
         ];
         for (path, text) in files {
-            let written = self.make_place(path.as_bytes(), false).and_then(|place| {
-                let node: Option<&LayerNode> = place.inode.as_any().downcast_ref();
-                node.ok_or(Errno::EINVAL)?.replace(text.as_bytes())
-            });
+            let written = self
+                .make_place(path.as_bytes(), NodeKind::Regular)
+                .and_then(|place| {
+                    let node: Option<&LayerNode> = place.inode.as_any().downcast_ref();
+                    node.ok_or(Errno::EINVAL)?.replace(text.as_bytes())
+                });
             if let Err(error) = written {
                 host::log(1, &format!("{path} is not the machine's own: {error:?}"));
             }
         }
     }
 
+    /// The number of the import whose socket has this device and inode.
+    pub(crate) fn import_of(&self, key: (u64, u64)) -> Option<u16> {
+        let mut imports = (0..).zip(&self.imports);
+        imports.find_map(|(number, import)| (*import == Some(key)).then_some(number))
+    }
+
+    /// Makes the socket whose connections are links: its device and inode.
+    fn import_at(&self, path: &[u8]) -> Option<(u64, u64)> {
+        let made = self.make_place(path, NodeKind::Socket);
+        let attr = made.and_then(|place| place.inode.attr());
+        if let Err(error) = &attr {
+            let path = String::from_utf8_lossy(path);
+            host::log(0, &format!("there can be no socket at {path}: {error:?}"));
+        }
+        attr.ok().map(|attr| (attr.dev, attr.ino))
+    }
+
     fn mount_volume(&self, number: u32, config: &Root) -> SysResult<()> {
         let root = Volume::open_root(number, &config.attr)?;
-        let place = self.make_place(&config.mount_point, root.kind() == NodeKind::Directory)?;
+        let place = self.make_place(&config.mount_point, place_for(root.as_ref()))?;
         let flags = if config.writable {
             0
         } else {
@@ -402,8 +426,7 @@ impl Vfs {
     /// # Errors
     /// What making the directories reports.
     pub fn mount(&self, path: &[u8], root: Arc<dyn Inode>, kind: &str) -> SysResult<()> {
-        let directory = root.kind() == NodeKind::Directory;
-        let place = self.make_place(path, directory)?;
+        let place = self.make_place(path, place_for(root.as_ref()))?;
         self.mount_at(
             &place,
             Dentry::root(root),
@@ -451,7 +474,7 @@ impl Vfs {
     }
 
     /// Walks an absolute path and makes what is missing.
-    fn make_place(&self, path: &[u8], directory: bool) -> SysResult<Path> {
+    fn make_place(&self, path: &[u8], kind: NodeKind) -> SysResult<Path> {
         let names_of = |text: &[u8]| -> Vec<Vec<u8>> {
             text.split(|&byte| byte == b'/')
                 .filter(|name| !name.is_empty() && *name != b".")
@@ -468,8 +491,8 @@ impl Vfs {
                 at = self.cross(at.parent());
                 continue;
             }
-            let last_kind = if names.is_empty() && !directory {
-                NodeKind::Regular
+            let last_kind = if names.is_empty() {
+                kind
             } else {
                 NodeKind::Directory
             };
@@ -496,10 +519,11 @@ impl Vfs {
     fn child_or_new(&self, at: &Path, name: &[u8], kind: NodeKind) -> SysResult<Path> {
         let mut child = at.dentry.child(name, &self.cache)?;
         if child.inode().is_none() {
-            let mode = if kind == NodeKind::Directory {
-                0o755
-            } else {
-                0o644
+            let mode = match kind {
+                NodeKind::Directory => 0o755,
+                // Whoever is in the machine may connect.
+                NodeKind::Socket => 0o666,
+                _ => 0o644,
             };
             let node = super::NewNode {
                 kind,
@@ -513,6 +537,14 @@ impl Vfs {
             child = at.dentry.added(name, inode, &self.cache);
         }
         Path::new(&at.mount, child).ok_or(Errno::ENOENT)
+    }
+}
+
+/// What is made where something is to be mounted.
+fn place_for(root: &dyn Inode) -> NodeKind {
+    match root.kind() {
+        NodeKind::Directory => NodeKind::Directory,
+        _ => NodeKind::Regular,
     }
 }
 

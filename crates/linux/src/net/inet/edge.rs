@@ -17,7 +17,9 @@ use crate::sync::{Mutex, SpinLock, WaitQueue};
 use crate::{Errno, SysResult, frames, host, time};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use cormus_hypercall::edge::{Address, BOARD_SLOTS, EDGE_BYTES, EdgeControl, RING_SIZE, status};
+use cormus_hypercall::edge::{
+    Address, BOARD_SLOTS, EDGE_BYTES, EdgeControl, PATH_PROTOCOL, PATH_VERSION, RING_SIZE, status,
+};
 use cormus_linux_abi::PAGE_SIZE;
 
 /// Room from which on an edge counts as writable.
@@ -98,20 +100,35 @@ impl Drop for Block {
 }
 
 /// An edge that listens on a published port.
-pub(super) struct ListeningEdge {
+pub(in crate::net) struct ListeningEdge {
     number: u32,
     block: Block,
     queue: Arc<WaitQueue>,
 }
 
 impl ListeningEdge {
-    /// Attaches a published port.
+    /// Attaches a published or exported port.
     ///
     /// # Errors
-    /// `ENOENT` if it is not published.
+    /// `ENOENT` if it is neither.
     pub(super) fn open(port: u16, queue: Arc<WaitQueue>) -> SysResult<Arc<ListeningEdge>> {
+        ListeningEdge::attach(port, TCP, queue)
+    }
+
+    /// Attaches an exported path, by its number.
+    ///
+    /// # Errors
+    /// `EADDRINUSE` if somebody listens there.
+    pub(in crate::net) fn open_path(
+        number: u16,
+        queue: Arc<WaitQueue>,
+    ) -> SysResult<Arc<ListeningEdge>> {
+        ListeningEdge::attach(number, PATH_PROTOCOL, queue)
+    }
+
+    fn attach(place: u16, protocol: u8, queue: Arc<WaitQueue>) -> SysResult<Arc<ListeningEdge>> {
         let block = Block::new()?;
-        let number = host::edge_listen(port, TCP, block.address)?;
+        let number = host::edge_listen(place, protocol, block.address)?;
         queue.joins_world();
         let edge = Arc::new(ListeningEdge {
             number,
@@ -125,7 +142,7 @@ impl ListeningEdge {
     }
 
     /// Whether a connection may be waiting.
-    pub(super) fn ready(&self) -> bool {
+    pub(in crate::net) fn ready(&self) -> bool {
         self.block.status() & status::ACCEPT != 0
     }
 
@@ -133,7 +150,10 @@ impl ListeningEdge {
     ///
     /// # Errors
     /// `EAGAIN` if there is none.
-    pub(super) fn accept(&self, queue: &Arc<WaitQueue>) -> SysResult<(Arc<EdgeEnd>, Names)> {
+    pub(in crate::net) fn accept(
+        &self,
+        queue: &Arc<WaitQueue>,
+    ) -> SysResult<(Arc<EdgeEnd>, Names)> {
         // Cleared before the attempt: an arrival after it sets the bit again and is not missed.
         let before = self
             .block
@@ -176,7 +196,7 @@ impl Drop for ListeningEdge {
 const TCP: u8 = 6;
 
 /// A connection to the world.
-pub(super) struct EdgeEnd {
+pub(in crate::net) struct EdgeEnd {
     number: u32,
     block: Block,
     queue: Arc<WaitQueue>,
@@ -212,8 +232,28 @@ impl EdgeEnd {
     /// # Errors
     /// What the monitor's policy or the host says.
     pub(super) fn connect(to: &InetAddress, queue: Arc<WaitQueue>) -> SysResult<Arc<EdgeEnd>> {
+        EdgeEnd::connect_to(&to.to_edge(), queue)
+    }
+
+    /// Begins a connection to the import of this number among the paths.
+    ///
+    /// # Errors
+    /// `ECONNREFUSED` if nothing is bound there.
+    pub(in crate::net) fn connect_path(
+        number: u16,
+        queue: Arc<WaitQueue>,
+    ) -> SysResult<Arc<EdgeEnd>> {
+        let path = Address {
+            version: PATH_VERSION,
+            port: number,
+            ..Address::default()
+        };
+        EdgeEnd::connect_to(&path, queue)
+    }
+
+    fn connect_to(to: &Address, queue: Arc<WaitQueue>) -> SysResult<Arc<EdgeEnd>> {
         let block = Block::new()?;
-        let number = host::edge_connect(&to.to_edge(), TCP, block.address)?;
+        let number = host::edge_connect(to, TCP, block.address)?;
         Ok(EdgeEnd::attach(number, block, queue))
     }
 

@@ -8,6 +8,7 @@ mod resolver;
 mod tcp;
 mod udp;
 
+pub(super) use edge::{EdgeEnd, ListeningEdge};
 pub(super) use tcp::TcpSocket;
 pub(super) use udp::UdpSocket;
 

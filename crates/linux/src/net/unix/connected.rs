@@ -5,6 +5,7 @@ use crate::fs::Events;
 use crate::io::{Dst, Src};
 use crate::kernel::Kernel;
 use crate::net::channel::{self, Transport};
+use crate::net::inet::{EdgeEnd, ListeningEdge};
 use crate::net::message::{Control, Credentials};
 use crate::net::options::Options;
 use crate::net::queue::{Inbox, MESSAGE_MAX, Message, take_message};
@@ -21,13 +22,24 @@ use core::sync::atomic::{AtomicBool, Ordering};
 /// Most connections that wait to be accepted, whatever listen(2) was told.
 const BACKLOG_MAX: u32 = 4096;
 
+/// Who is at the other end of a link: a user of another machine, who is nobody here.
+const ELSEWHERE: Credentials = Credentials {
+    pid: 0,
+    uid: 65534,
+    gid: 65534,
+};
+
 enum State {
     Idle,
     Listening {
         pending: VecDeque<Arc<UnixSocket>>,
         backlog: u32,
         waiting: Vec<Weak<WaitQueue>>,
+        /// Links that wait too.
+        edge: Option<Arc<ListeningEdge>>,
     },
+    /// A link under way.
+    Connecting(Arc<EdgeEnd>),
     Connected(Arc<dyn Transport>),
     Closed,
 }
@@ -118,8 +130,63 @@ impl UnixSocket {
     fn transport(&self) -> SysResult<Arc<dyn Transport>> {
         match &*self.state.lock() {
             State::Connected(transport) => Ok(transport.clone()),
+            State::Connecting(edge) => Ok(edge.clone()),
             _ => Err(Errno::ENOTCONN),
         }
+    }
+
+    /// A link that is through counts as connected from then on.
+    fn settle(&self) -> SysResult<()> {
+        let edge = match &*self.state.lock() {
+            State::Connecting(edge) => edge.clone(),
+            _ => return Ok(()),
+        };
+        let established = edge.established();
+        match &established {
+            Ok(()) => *self.state.lock() = State::Connected(edge),
+            Err(Errno::EAGAIN) => {}
+            Err(_) => *self.state.lock() = State::Idle,
+        }
+        established
+    }
+
+    /// Connects to another machine, if that is where the name leads.
+    fn connect_outside(&self, task: &Task, name: &Name) -> SysResult<()> {
+        if self.packets || self.kernel.config.links.path_imports.is_empty() {
+            return Ok(());
+        }
+        let place = self.kernel.unix.place(task, name);
+        let Some(number) = place.and_then(|key| self.kernel.vfs.import_of(key)) else {
+            return Ok(());
+        };
+        let edge = EdgeEnd::connect_path(number, self.queue.clone())?;
+        *self.peer_owner.lock() = Some(ELSEWHERE);
+        *self.peer.lock() = name.clone();
+        *self.state.lock() = State::Connecting(edge);
+        Err(Errno::EINPROGRESS)
+    }
+
+    /// The edge over which links come, if they may reach this listener.
+    fn exported(&self, task: &Task) -> Option<Arc<ListeningEdge>> {
+        let paths = &self.kernel.config.links.path_exports;
+        if self.packets || paths.is_empty() {
+            return None;
+        }
+        let unix = &self.kernel.unix;
+        let own = unix.place(task, &self.local.lock().clone())?;
+        let place = |path: &Vec<u8>| unix.place(task, &Name::Path(path.clone()));
+        let number = paths.iter().position(|path| place(path) == Some(own))?;
+        ListeningEdge::open_path(number as u16, self.queue.clone()).ok()
+    }
+
+    /// Takes a link that waits.
+    fn accept_link(&self, edge: &ListeningEdge) -> SysResult<Arc<dyn SocketOps>> {
+        let server = UnixSocket::made(self.kernel, false, *self.owner.lock());
+        let (end, _) = edge.accept(&server.queue)?;
+        *server.local.lock() = self.local.lock().clone();
+        *server.peer_owner.lock() = Some(ELSEWHERE);
+        *server.state.lock() = State::Connected(end);
+        Ok(server)
     }
 
     /// A connection from `client` is queued; `EAGAIN` when the backlog is full.
@@ -130,6 +197,7 @@ impl UnixSocket {
                 pending,
                 backlog,
                 waiting,
+                ..
             } = &mut *state
             else {
                 return Err(Errno::ECONNREFUSED);
@@ -168,6 +236,11 @@ impl SocketOps for UnixSocket {
         }
         *self.owner.lock() = Credentials::of(task);
         let new_backlog = backlog.min(BACKLOG_MAX);
+        let edge = match &*self.state.lock() {
+            State::Listening { edge, .. } => edge.clone(),
+            _ => None,
+        };
+        let edge = edge.or_else(|| self.exported(task));
         let mut state = self.state.lock();
         match &mut *state {
             State::Idle => {
@@ -175,6 +248,7 @@ impl SocketOps for UnixSocket {
                     pending: VecDeque::new(),
                     backlog: new_backlog,
                     waiting: Vec::new(),
+                    edge,
                 };
             }
             State::Listening { backlog, .. } => *backlog = new_backlog,
@@ -187,12 +261,19 @@ impl SocketOps for UnixSocket {
         let (accepted, waiting) = {
             let mut state = self.state.lock();
             let State::Listening {
-                pending, waiting, ..
+                pending,
+                waiting,
+                edge,
+                ..
             } = &mut *state
             else {
                 return Err(Errno::EINVAL);
             };
-            let accepted = pending.pop_front().ok_or(Errno::EAGAIN)?;
+            let Some(accepted) = pending.pop_front() else {
+                let edge = edge.clone().ok_or(Errno::EAGAIN)?;
+                drop(state);
+                return self.accept_link(&edge);
+            };
             (accepted, core::mem::take(waiting))
         };
         for client in waiting.iter().filter_map(Weak::upgrade) {
@@ -204,11 +285,14 @@ impl SocketOps for UnixSocket {
     fn connect(&self, task: &Task, raw: &[u8]) -> SysResult<()> {
         match &*self.state.lock() {
             State::Idle => {}
+            State::Connecting(_) => return Err(Errno::EALREADY),
             State::Connected(_) => return Err(Errno::EISCONN),
             _ => return Err(Errno::EINVAL),
         }
         *self.owner.lock() = Credentials::of(task);
-        let target = self.kernel.unix.find(task, &Name::parse(raw)?)?;
+        let name = Name::parse(raw)?;
+        self.connect_outside(task, &name)?;
+        let target = self.kernel.unix.find(task, &name)?;
         let listener = target.as_ref() as &dyn Any;
         let listener = listener
             .downcast_ref::<UnixSocket>()
@@ -219,6 +303,15 @@ impl SocketOps for UnixSocket {
         listener.enqueue(self)
     }
 
+    fn connected(&self) -> SysResult<()> {
+        self.settle()
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        let error = self.settle().err();
+        error.filter(|error| *error != Errno::EAGAIN)
+    }
+
     fn send(
         &self,
         task: &Task,
@@ -227,6 +320,7 @@ impl SocketOps for UnixSocket {
         control: &mut Control,
         _flags: Flags,
     ) -> SysResult<usize> {
+        self.settle()?;
         let transport = self
             .transport()
             .map_err(|error| match &*self.state.lock() {
@@ -248,6 +342,7 @@ impl SocketOps for UnixSocket {
     }
 
     fn recv(&self, _task: &Task, dst: &mut Dst<'_>, flags: Flags) -> SysResult<RecvOutcome> {
+        self.settle()?;
         let transport = match self.transport() {
             Ok(transport) => transport,
             Err(_) if matches!(*self.state.lock(), State::Closed) => {
@@ -284,8 +379,14 @@ impl SocketOps for UnixSocket {
     fn poll(&self) -> Events {
         match &*self.state.lock() {
             State::Idle | State::Closed => Events::OUT | Events::WRNORM | Events::HUP,
-            State::Listening { pending, .. } if pending.is_empty() => Events::empty(),
-            State::Listening { .. } => Events::IN | Events::RDNORM,
+            State::Listening { pending, edge, .. } => {
+                if pending.is_empty() && !edge.as_ref().is_some_and(|edge| edge.ready()) {
+                    Events::empty()
+                } else {
+                    Events::IN | Events::RDNORM
+                }
+            }
+            State::Connecting(edge) => edge.poll(),
             State::Connected(transport) => transport.poll(),
         }
     }
@@ -328,7 +429,7 @@ impl UnixSocket {
         let (transport, pending) = match &*self.state.lock() {
             State::Connected(transport) => (Some(transport.clone()), Vec::new()),
             State::Listening { pending, .. } => (None, pending.iter().cloned().collect()),
-            State::Idle | State::Closed => return,
+            State::Connecting(_) | State::Idle | State::Closed => return,
         };
         if let Some(transport) = transport {
             transport.each_control(visit);
@@ -345,6 +446,7 @@ impl UnixSocket {
         let old = core::mem::replace(&mut *self.state.lock(), State::Closed);
         match old {
             State::Connected(transport) => transport.close(false),
+            State::Connecting(edge) => edge.close(true),
             State::Listening {
                 pending, waiting, ..
             } => {

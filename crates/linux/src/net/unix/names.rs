@@ -62,7 +62,7 @@ impl Name {
 }
 
 /// Identity of a socket inode.
-type InodeKey = (u64, u64);
+pub(in crate::net) type InodeKey = (u64, u64);
 
 /// The names of one machine.
 #[derive(Default)]
@@ -154,6 +154,14 @@ impl UnixNames {
             }
         };
         found.ok_or(Errno::ECONNREFUSED)
+    }
+
+    /// Device and inode of the socket that a path leads to, which need not be bound. Nothing of another name.
+    pub(in crate::net) fn place(&self, task: &Task, name: &Name) -> Option<InodeKey> {
+        let Name::Path(path) = name else { return None };
+        let place = walk::lookup(task, walk::AT_FDCWD, path, walk::WalkFlags::FOLLOW).ok()?;
+        (place.inode.kind() == NodeKind::Socket).then_some(())?;
+        inode_key(&place.inode).ok()
     }
 
     /// Gives an abstract name back if it is the socket's: accepted connections show that of their listener. A name in the tree stays
