@@ -1,9 +1,11 @@
 //! The command line: what can be asked for, in the words that `--help` shows.
 
+mod exec;
 mod images;
 mod look;
 mod run;
 
+pub(crate) use exec::ExecArgs;
 pub(crate) use images::{
     ChildrenArgs, CloneArgs, ExportArgs, FreezeArgs, GrantArgs, HistoryArgs, ImportArgs,
     RestoreArgs, RollbackArgs, SnapshotArgs, SnapshotsArgs,
@@ -92,6 +94,8 @@ pub(crate) enum Command {
     /// Look at the memory of programs: what is mapped, bytes, core files
     #[command(after_help = MEMORY_EXAMPLES)]
     Memory(MemoryArgs),
+    /// Run a further program in a machine in the background
+    Exec(ExecArgs),
     /// List machines in the background, and templates
     Ps(PsArgs),
     /// Print what a machine in the background has written

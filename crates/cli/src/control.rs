@@ -16,6 +16,7 @@
 //! | `PoolState` | `PoolState`: how many of a template's spares are to be ready, and how many are |
 //! | `Link`, with the binding's end where one is given | `Done`: the binding is made, or taken away ([`links`]) |
 //! | `Events` | `Events` again and again, the first empty or not: what happens at the machine's edges, until somebody else asks or the machine ends |
+//! | `Exec`, with what is to be run, its channel and its streams ([`program`]) | `Done`: the machine will start it, which its channel tells of |
 //! | `Spare` | `Spare`, with the socket at which it waits to be told what it is ([`crate::spare`]), if one is ready |
 //!
 //! A machine that makes one for every connection answers `Pause`, `Resume` and `World` only, from the loop of its pool ([`pool`]).
@@ -28,11 +29,12 @@
 mod client;
 mod links;
 mod pool;
+mod program;
 mod server;
 mod template;
 mod wire;
 
-pub(crate) use client::{ask, ask_bytes, ask_image, ask_pool_state, ask_spare, state_of};
+pub(crate) use client::{ask, ask_bytes, ask_image, ask_pool_state, ask_spare, ask_with, state_of};
 pub(crate) use server::{Control, listener};
 pub(crate) use template::serve_template;
 pub(crate) use wire::{receive, send};
@@ -75,6 +77,7 @@ pub(crate) enum Request {
     Spare,
     Link(LinkRequest),
     Events,
+    Exec,
 }
 
 /// A change of what a machine is bound to; a binding that is made comes with its end.
@@ -131,6 +134,7 @@ pub(crate) enum Refusal {
     PausedAlready,
     NotPaused,
     Template,
+    Paused,
     /// Something else, in words.
     Failed(String),
 }
@@ -150,6 +154,9 @@ impl Refusal {
                 format!(
                     "{name} is a template, which does not run; `cormus clone {name}` makes machines from it"
                 )
+            }
+            Self::Paused => {
+                format!("the machine {name} is paused; `cormus resume {name}` lets it go on")
             }
             Self::Failed(reason) => format!("{name}: {reason}"),
         }

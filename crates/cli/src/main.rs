@@ -5,6 +5,7 @@ mod background;
 mod control;
 mod directories;
 mod doctor;
+mod exec;
 mod failure;
 mod flash;
 mod fork;
@@ -70,6 +71,7 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Resume(args) => pause::resume(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Memory(args) => memory::memory(&args),
+        Command::Exec(args) => exec::exec(&args),
         Command::Ps(args) => ps::ps(&args),
         Command::Logs(args) => logs::logs(&args),
         Command::Kill(args) => kill::kill(&args),

@@ -1,7 +1,7 @@
 //! The caller's terminal while a machine uses it: raw, because the machine has a line discipline of its own.
 
 use anyhow::{Context, Result};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 use std::io::stdin;
 
 /// Standard input in raw mode until this goes; nothing when standard input is no terminal.
@@ -22,6 +22,12 @@ impl RawTerminal {
             before: Some(before),
         })
     }
+}
+
+/// Columns and rows of the caller's terminal, if a standard stream is one.
+pub(crate) fn terminal_size() -> Option<(u16, u16)> {
+    let size = tcgetwinsize(stdin()).or_else(|_| tcgetwinsize(std::io::stdout()));
+    size.ok().map(|size| (size.ws_col, size.ws_row))
 }
 
 impl Drop for RawTerminal {

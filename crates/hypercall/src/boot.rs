@@ -121,4 +121,32 @@ pub enum Request {
     Variable(String),
     /// The machine may not change this root any more, by its number: its mounts are read-only from now on.
     ReadOnly(u32),
+    /// Start a program, of which [`crate::Call::ProgramTake`] tells in `len` bytes.
+    Program {
+        /// Its number.
+        id: u64,
+        /// Bytes of its description.
+        len: u32,
+    },
+    /// Send a signal to a program that was started from outside.
+    ProgramSignal {
+        /// Its number.
+        id: u64,
+        /// The signal.
+        signal: u32,
+    },
+    /// The terminal of such a program has a new size.
+    ProgramSize {
+        /// Its number.
+        id: u64,
+        /// Columns.
+        columns: u16,
+        /// Rows.
+        rows: u16,
+    },
+    /// Nobody outside waits for such a program any more: its session is hung up.
+    ProgramLost {
+        /// Its number.
+        id: u64,
+    },
 }

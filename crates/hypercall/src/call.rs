@@ -3,8 +3,14 @@
 /// The I/O port of hypercalls; the TSS permits this one to CPL3 and no other.
 pub const PORT: u8 = 0xc0;
 
-/// Version of this interface. A change of a number, a format or a meaning makes a new one.
-pub const VERSION: u64 = 3;
+/// Version of this interface. A change of a number, a format or a meaning makes a new one, and so does a call or a request that is added.
+pub const VERSION: u64 = 4;
+
+/// The oldest version that is part of this one: only calls and requests were added since. A personality of an image speaks its own.
+pub const VERSION_OLDEST: u64 = 3;
+
+/// Programs can be started from outside in a machine whose personality speaks this version.
+pub const VERSION_OF_PROGRAMS: u64 = 4;
 
 /// Flag of [`Call::Wait`]: a kick does not end the sleep (for the personality's own locks).
 pub const WAIT_UNINTERRUPTIBLE: u64 = 1;
@@ -197,4 +203,14 @@ calls! {
     /// Posts `edge::NEWS_TIMER` when the guest's monotonic clock reaches `deadline_ns` (at once if that is past), and makes a
     /// vCPU serve it. Replaces the moment that was set before; 0 for none.
     TimerSet = 99("deadline_ns"),
+
+    /// Takes the program `id` that `boot::Request::Program` has announced, as `program::Program` at `buffer` (region
+    /// address). Its length; `ENOENT` if there is no such program or it was taken.
+    ProgramTake = 100("id", "buffer", "len"),
+    /// Attaches a stream of a program that was taken to a control block: 0 input, 1 output, 2 error; for one with a terminal 0 is both
+    /// directions. An edge, connected; `ENOENT` if there is no such stream or it is attached.
+    ProgramStream = 101("id", "stream", "control"),
+    /// A program has ended, or could not be started: `how` is of `program::how`. What its outputs hold is sent first. `ENOENT` if
+    /// there is no such program.
+    ProgramEnd = 102("id", "how", "value"),
 }

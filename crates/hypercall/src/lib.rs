@@ -22,6 +22,9 @@ pub mod edge;
 pub mod file;
 pub mod layout;
 pub mod map;
+pub mod program;
 pub mod rewrite;
 
-pub use call::{Call, PORT, VERSION, WAIT_PLAIN, WAIT_UNINTERRUPTIBLE};
+pub use call::{
+    Call, PORT, VERSION, VERSION_OF_PROGRAMS, VERSION_OLDEST, WAIT_PLAIN, WAIT_UNINTERRUPTIBLE,
+};

@@ -529,6 +529,29 @@ pub fn request_take(buffer: &mut [u8]) -> (usize, bool) {
     )
 }
 
+/// Takes the description of a program that was started from outside; its length.
+///
+/// # Errors
+/// `ENOENT` if the monitor knows of none, `EINVAL` if it is longer.
+pub fn program_take(id: u64, buffer: &mut [u8]) -> SysResult<usize> {
+    let len = buffer.len() as u64;
+    call(Call::ProgramTake, [id, address_mut(buffer), len, 0, 0]).map(|len| len as usize)
+}
+
+/// Attaches a stream of such a program to a control block; an edge.
+///
+/// # Errors
+/// `ENOENT` if there is no such stream.
+pub fn program_stream(id: u64, stream: u32, control: u64) -> SysResult<u32> {
+    call(Call::ProgramStream, [id, u64::from(stream), control, 0, 0]).map(|number| number as u32)
+}
+
+/// Says how such a program ended: `how` is of `program::how`.
+pub fn program_end(id: u64, how: u64, value: u32) {
+    // Of one that a machine has which this one continues, nobody is waiting for it.
+    let _ = call(Call::ProgramEnd, [id, how, u64::from(value), 0, 0]);
+}
+
 /// Ends the machine.
 pub fn machine_exit(code: u32, by_signal: bool) {
     let _ = call(

@@ -6,7 +6,7 @@ use crate::individual::Individual;
 use crate::net::{Flight, Inet, UnixNames};
 use crate::sync::SpinLock;
 use crate::task::Tasks;
-use crate::tty::Console;
+use crate::tty::{Console, Ptys};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -29,6 +29,8 @@ pub struct Kernel {
     pub inet: Inet,
     /// The console, if the machine has a terminal.
     pub console: SpinLock<Option<Arc<Console>>>,
+    /// Pseudo terminals.
+    pub ptys: Arc<Ptys>,
     /// Name of the machine, as sethostname(2) may change it.
     pub hostname: SpinLock<Vec<u8>>,
     /// `NAME=VALUE` each: what the machine was given when it continued another one, since programs that run have their environment.
@@ -61,6 +63,7 @@ impl Kernel {
             tasks: Tasks::new(config.task_count_max),
             vfs,
             console: SpinLock::new(None),
+            ptys: Arc::default(),
             unix: UnixNames::default(),
             flight: Flight::default(),
             inet: Inet::default(),

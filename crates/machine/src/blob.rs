@@ -3,7 +3,7 @@
 use cormus_guest_mem::{Frozen, Region};
 use cormus_hypercall::area::{BLOB_MAGIC, BlobHeader, Fixup};
 use cormus_hypercall::layout::{CLOCK_OFFSET, IMAGE_SIZE_MAX, REGION_BASE, VDSO_OFFSET};
-use cormus_hypercall::{VERSION, area};
+use cormus_hypercall::{VERSION, VERSION_OLDEST, area};
 use cormus_linux_abi::{PAGE_SIZE, Pod, SysResult, as_bytes_mut};
 use std::borrow::Cow;
 use std::os::fd::AsFd;
@@ -154,7 +154,7 @@ fn read_header(image: &[u8]) -> Result<BlobHeader, &'static str> {
     if header.magic != BLOB_MAGIC {
         return Err("it was taken by another build of cormus and does not hold its personality");
     }
-    if header.version != VERSION {
+    if !(VERSION_OLDEST..=VERSION).contains(&header.version) {
         return Err("its personality speaks another version of the hypercall interface");
     }
     let sizes = size_of::<BlobHeader>() as u64..=IMAGE_SIZE_MAX;

@@ -9,6 +9,7 @@ use crate::end::StartError;
 use crate::files::Files;
 use crate::monitor::{MakeThread, Monitor, Parts};
 use crate::quota::Quota;
+use crate::remote::Remote;
 use crate::streams::Streams;
 use cormus_guest_mem::{Memory, NoSlots, Region, Windows};
 use cormus_linux_abi::{Errno, SysResult};
@@ -114,6 +115,12 @@ impl Harness {
             Flow::Leave => Answer::Leave,
             Flow::End(_) | Flow::Crash(_) => Answer::End,
         }
+    }
+
+    /// A handle for whoever asks something of the machine from outside.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        Remote::of(&self.monitor)
     }
 
     /// The region, as the guest would see it.

@@ -38,6 +38,7 @@ mod monitor;
 mod operands;
 mod park;
 mod pool;
+mod programs;
 mod quota;
 mod remote;
 mod requests;
@@ -63,6 +64,7 @@ pub mod decode {
 
 pub use config::{Config, Outbound, Publish, REWRITE_AFTER, RootConfig, TraceTarget, Transport};
 pub use cormus_guest_mem::register_for_barriers;
+pub use cormus_hypercall::program::Program;
 pub use cormus_kvm::{Kind, Kvm, OpenError};
 /// The personality's linked image with its symbols, for gdb; it lies where this program was built.
 pub use cormus_personality_image::ELF_PATH as PERSONALITY_ELF;
@@ -75,6 +77,7 @@ pub use links::{ExportAt, Form, ImportAt, Links};
 pub use machine::Machine;
 pub use memory::{Map, MemoryError, MemoryImage, Peek, Process, Shown, Thread};
 pub use pool::{Beside, Pool, PoolError, PoolLimits};
+pub use programs::{ProgramEnd, ProgramError, ProgramOrder, ProgramOutcome, hear, tell};
 pub use remote::{Paused, Remote};
 pub use shell::Shell;
 pub use signals::fail_at_file_size_limit;

@@ -9,6 +9,7 @@ use crate::edges::{Edges, pump};
 use crate::end::End;
 use crate::files::Files;
 use crate::park::Park;
+use crate::programs::Programs;
 use crate::quota::Quota;
 use crate::requests::Requests;
 use crate::sleep;
@@ -48,6 +49,7 @@ pub(crate) struct Monitor {
     pub(crate) clock: Clock,
     pub(crate) edges: Edges,
     pub(crate) requests: Requests,
+    pub(crate) programs: Programs,
     pub(crate) alarm: Alarm,
     pub(crate) vcpus: Vcpus,
     pub(crate) park: Park,
@@ -99,6 +101,7 @@ impl Monitor {
             clock: parts.clock,
             edges: parts.edges,
             requests: Requests::new(),
+            programs: Programs::default(),
             alarm: Alarm::default(),
             vcpus: Vcpus::new(),
             park: Park::default(),

@@ -26,6 +26,12 @@ impl std::fmt::Debug for Remote {
 }
 
 impl Remote {
+    pub(crate) fn of(monitor: &Arc<Monitor>) -> Remote {
+        Remote {
+            monitor: Arc::downgrade(monitor),
+        }
+    }
+
     /// Sends a signal to the machine's main program, as if from another process.
     pub fn signal(&self, signal: u32) {
         self.send(Request::Signal(signal));
@@ -187,8 +193,6 @@ impl Machine {
     /// A handle for other threads.
     #[must_use]
     pub fn remote(&self) -> Remote {
-        Remote {
-            monitor: Arc::downgrade(self.monitor()),
-        }
+        Remote::of(self.monitor())
     }
 }

@@ -70,15 +70,19 @@ impl Requests {
     }
 
     /// Adds a request and announces it, unless the same waits already. A full queue means that the personality takes none;
-    /// what is new is dropped.
-    pub(crate) fn add(&self, region: &Region, request: Request) {
+    /// what is new is dropped. Whether it waits now.
+    pub(crate) fn add(&self, region: &Region, request: Request) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() >= REQUESTS_MAX || waiting.contains(&request) {
-            return;
+        if waiting.contains(&request) {
+            return true;
+        }
+        if waiting.len() >= REQUESTS_MAX {
+            return false;
         }
         waiting.push_back(request);
         drop(waiting);
         self.announce(region, NEWS_REQUEST);
+        true
     }
 
     /// Takes the oldest request; also whether there are more.

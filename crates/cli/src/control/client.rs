@@ -5,7 +5,7 @@ use crate::registry::Instance;
 use anyhow::{Context, Result, anyhow, bail};
 use cormus_machine::Image;
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -74,7 +74,27 @@ fn nonsense(instance: &Instance) -> anyhow::Error {
     anyhow!("the monitor of {name} gave an answer to another question")
 }
 
+/// Asks with descriptors for something that has no answer but that it is done.
+pub(crate) fn ask_with(
+    instance: &Instance,
+    request: Request,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<()> {
+    match exchange_with(instance, request, descriptors)? {
+        (Answer::Done, _) => Ok(()),
+        _ => Err(nonsense(instance)),
+    }
+}
+
 fn exchange(instance: &Instance, request: Request) -> Result<(Answer, Vec<OwnedFd>)> {
+    exchange_with(instance, request, &[])
+}
+
+fn exchange_with(
+    instance: &Instance,
+    request: Request,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(Answer, Vec<OwnedFd>)> {
     let name = &instance.name;
     let ended = || Refusal::Ended.sentence(name);
     if !instance.is_running() {
@@ -86,7 +106,7 @@ fn exchange(instance: &Instance, request: Request) -> Result<(Answer, Vec<OwnedF
         }
         socket => socket.with_context(|| format!("cannot reach the monitor of {name}"))?,
     };
-    let exchanged = send(&socket, &request, &[]).and_then(|()| receive(&socket));
+    let exchanged = send(&socket, &request, descriptors).and_then(|()| receive(&socket));
     match exchanged {
         Ok((Answer::Refused(refusal), _)) => bail!(refusal.sentence(name)),
         Ok(answer) => Ok(answer),

@@ -5,6 +5,7 @@
 
 mod background;
 mod coreutils;
+mod exec;
 mod faults;
 mod flash;
 mod gdb;

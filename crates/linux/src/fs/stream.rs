@@ -23,7 +23,7 @@ const PROBE_BYTES: usize = 4096;
 /// Device number of `/dev/null`.
 const NULL_DEVICE: u64 = 0x103;
 /// `f_type` of pipefs.
-const PIPE_MAGIC: u64 = 0x5049_5045;
+pub(crate) const PIPE_MAGIC: u64 = 0x5049_5045;
 
 /// One of the machine's standard streams.
 pub struct Stream {

@@ -20,7 +20,7 @@ mod unix;
 pub(crate) use address::MACHINE_ADDRESS;
 pub use calls::CALLS;
 pub use flight::{Flight, InFlight};
-pub use inet::Inet;
+pub use inet::{Inet, outside};
 pub use message::{Control, Credentials};
 pub use socket::{Flags, RecvOutcome, Socket, SocketOps};
 pub use unix::UnixNames;

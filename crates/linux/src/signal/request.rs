@@ -1,5 +1,5 @@
 //! Requests from outside the machine: signals for the main program, the terminal's size, shortness of memory, another name, variables, volumes that
-//! may not be changed any more.
+//! may not be changed any more, further programs.
 
 use super::info::SigInfo;
 use super::number::SIGNAL_MAX;
@@ -8,6 +8,7 @@ use crate::edges::{self, EdgeOwner};
 use crate::host;
 use crate::kernel::Kernel;
 use crate::sync::SpinLock;
+use crate::task::program;
 use crate::task::tables::MAIN_PID;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -58,6 +59,12 @@ fn serve(kernel: &'static Kernel, request: &Request) {
                 console.resized();
             }
         }
+        Request::Program { id, len } => program::begin(kernel, id, len),
+        Request::ProgramSignal { id, signal } => program::signal(kernel, id, signal),
+        Request::ProgramSize { id, columns, rows } => {
+            program::resized(kernel, id, (columns, rows));
+        }
+        Request::ProgramLost { id } => program::lost(kernel, id),
         Request::OutOfMemory => crate::mm::oom::out_of_memory(kernel),
     }
 }

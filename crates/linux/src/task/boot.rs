@@ -68,7 +68,7 @@ fn start(regs: &mut Regs) -> Result<(), Failure> {
     if let Some(console) = console {
         attach_console(kernel, &task, console).map_err(setup("console"))?;
     }
-    enter_directory(kernel, &task).map_err(|error| Failure {
+    enter_directory(&task, &kernel.config.directory).map_err(|error| Failure {
         what: kernel.config.directory.clone(),
         error,
         code: EXIT_SETUP,
@@ -76,12 +76,17 @@ fn start(regs: &mut Regs) -> Result<(), Failure> {
     run(&task, regs).map_err(|error| Failure {
         what: kernel.config.program.clone(),
         error,
-        code: if matches!(error, Errno::ENOENT | Errno::ENOTDIR) {
-            EXIT_NOT_FOUND
-        } else {
-            EXIT_NOT_EXECUTABLE
-        },
+        code: exit_code(error),
     })
+}
+
+/// The exit code of a program that could not be executed, as shells give it.
+pub(super) fn exit_code(error: Errno) -> u32 {
+    if matches!(error, Errno::ENOENT | Errno::ENOTDIR) {
+        EXIT_NOT_FOUND
+    } else {
+        EXIT_NOT_EXECUTABLE
+    }
 }
 
 /// The configuration that the monitor left in the region, and what it has seen of files.
@@ -148,16 +153,16 @@ fn attach_console(
     Ok(())
 }
 
-fn enter_directory(kernel: &Kernel, task: &Task) -> SysResult<()> {
+pub(super) fn enter_directory(task: &Task, directory: &[u8]) -> SysResult<()> {
     let how = WalkFlags::FOLLOW | WalkFlags::DIRECTORY;
-    let directory = walk::lookup(task, AT_FDCWD, &kernel.config.directory, how)?;
+    let directory = walk::lookup(task, AT_FDCWD, directory, how)?;
     *task.fs().directory.lock() = directory;
     Ok(())
 }
 
 fn run(task: &Arc<Task>, regs: &mut Regs) -> SysResult<()> {
     let config = &task.kernel.config;
-    let (path, name) = find(task, config)?;
+    let (path, name) = find(task, &config.program, &config.environment)?;
     let request = Request {
         path,
         name,
@@ -169,14 +174,16 @@ fn run(task: &Arc<Task>, regs: &mut Regs) -> SysResult<()> {
 }
 
 /// The program's file: by its path, or by its name in the directories of `PATH`.
-fn find(task: &Task, config: &BootConfig) -> SysResult<(Path, Vec<u8>)> {
-    let program = &config.program;
+pub(super) fn find(
+    task: &Task,
+    program: &[u8],
+    environment: &[Vec<u8>],
+) -> SysResult<(Path, Vec<u8>)> {
     if program.contains(&b'/') {
         let path = walk::lookup(task, AT_FDCWD, program, HOW)?;
-        return Ok((path, program.clone()));
+        return Ok((path, program.to_vec()));
     }
-    let path = config
-        .environment
+    let path = environment
         .iter()
         .find_map(|entry| entry.strip_prefix(b"PATH="))
         .unwrap_or(DEFAULT_PATH);

@@ -313,7 +313,7 @@ fn make(context: &mut Context<'_>, request: Request) -> SysResult {
     };
     start::set_start(
         &child,
-        Start {
+        Start::Thread {
             fs_base,
             extended,
             child_tid,
@@ -388,7 +388,7 @@ fn prepare(task: &Arc<Task>, request: &Request, tid: u32) -> SysResult<Arc<Task>
 }
 
 /// Forgets a thread that could not be started.
-fn undo(child: &Arc<Task>) {
+pub(super) fn undo(child: &Arc<Task>) {
     let tasks = &child.kernel.tasks;
     tasks.remove_task(child.tid());
     if child.process.remove_thread(child) == 0 {

@@ -5,6 +5,7 @@
 
 use super::clone::release_vfork_parent;
 use super::process::Process;
+use super::program;
 use super::start::detach_current;
 use super::tables::{INIT_PID, MAIN_PID};
 use super::{Task, current};
@@ -198,6 +199,7 @@ fn end_process(task: &Task, status: u32, upheld: &[u32]) {
     process.exit_events.notify();
     // Before anybody is told, so that what comes after the parent's wait is not taken for what was before.
     hang_up_orphaned_groups(task, upheld);
+    program::ended(process, status);
     announce(process);
     release_terminal(process);
     if process.pid == MAIN_PID {

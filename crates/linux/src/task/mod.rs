@@ -17,6 +17,7 @@ pub mod limits;
 pub mod pidfd;
 pub mod prctl;
 pub mod process;
+pub mod program;
 pub mod schedule;
 pub mod session;
 pub mod start;
@@ -282,6 +283,6 @@ pub fn leave_if_ending(task: &Task) {
 }
 
 /// A new thread's first step: its registers are in `regs` already.
-pub fn started(task: &Task, regs: &mut Regs) {
+pub fn started(task: &Arc<Task>, regs: &mut Regs) {
     start::finish(task, regs);
 }

@@ -6,6 +6,7 @@
 //! Relations between processes (parent, children, groups) change under [`super::Tasks::family`] only.
 
 use super::limits::Limits;
+use super::program::Outside;
 use super::{Credentials, Task};
 use crate::kernel::Kernel;
 use crate::mm::AddressSpace;
@@ -102,6 +103,8 @@ pub struct Process {
     pub start_time_ns: u64,
     /// The controlling terminal.
     pub terminal: SpinLock<Option<Arc<Terminal>>>,
+    /// Whom its end is to be told outside, if it was started from there.
+    pub outside: SpinLock<Option<Outside>>,
 }
 
 impl core::fmt::Debug for Process {
@@ -148,6 +151,7 @@ impl Process {
             last_uid: AtomicU32::new(0),
             start_time_ns: crate::time::monotonic_ns(),
             terminal: SpinLock::new(None),
+            outside: SpinLock::new(None),
         }
     }
 

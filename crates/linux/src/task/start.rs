@@ -7,7 +7,7 @@
 use super::limits::Limits;
 use super::process::Process;
 use super::tables::{INIT_PID, MAIN_PID};
-use super::{Credentials, Task, about, attach, detach};
+use super::{Credentials, Task, about, attach, detach, program};
 use crate::fs::{FdTable, FsContext};
 use crate::kernel::Kernel;
 use crate::mm::AddressSpace;
@@ -49,11 +49,16 @@ impl ExtendedState {
 
 /// What a new thread begins with.
 #[derive(Debug)]
-pub(super) struct Start {
-    pub(super) fs_base: u64,
-    pub(super) extended: ExtendedState,
-    /// Where the thread writes its number, 0 for nowhere.
-    pub(super) child_tid: u64,
+pub(super) enum Start {
+    /// It goes on in its maker's program.
+    Thread {
+        fs_base: u64,
+        extended: ExtendedState,
+        /// Where it writes its number, 0 for nowhere.
+        child_tid: u64,
+    },
+    /// It loads a program that was started from outside, of whose description there are `len` bytes.
+    Program { id: u64, len: u32 },
 }
 
 /// What a new thread shares with, or copies from, its maker.
@@ -167,15 +172,23 @@ pub(super) fn detach_current() -> Arc<Task> {
 }
 
 /// A thread's own first steps.
-pub(super) fn finish(task: &Task, _regs: &mut Regs) {
+pub(super) fn finish(task: &Arc<Task>, regs: &mut Regs) {
     let start = task.start.lock().take();
-    if let Some(start) = start {
-        platform().set_fs_base(start.fs_base);
-        platform().fpu_restore(start.extended.0.as_ptr() as u64);
-        if start.child_tid != 0 {
-            // As on Linux, a bad address is the program's own loss.
-            let _ = user::write(start.child_tid, &task.tid());
+    match start.map(|start| *start) {
+        Some(Start::Thread {
+            fs_base,
+            extended,
+            child_tid,
+        }) => {
+            platform().set_fs_base(fs_base);
+            platform().fpu_restore(extended.0.as_ptr() as u64);
+            if child_tid != 0 {
+                // As on Linux, a bad address is the program's own loss.
+                let _ = user::write(child_tid, &task.tid());
+            }
         }
+        Some(Start::Program { id, len }) => program::start(task, (id, len), regs),
+        None => {}
     }
     if task.interrupted() {
         crate::entry::raise_attention(task);

@@ -6,5 +6,5 @@ mod pty;
 mod terminal;
 
 pub use console::{Console, ConsoleFile};
-pub use pty::{Master, Ptys, SlaveFile};
+pub use pty::{Master, PtyPair, Ptys, SlaveFile};
 pub use terminal::{Line, Terminal, WindowSize};

@@ -29,12 +29,17 @@ struct Output {
     bytes: SpinLock<VecDeque<u8>>,
     queue: WaitQueue,
     master_gone: AtomicBool,
+    /// Where it goes instead, if no program has the master.
+    far: Option<Arc<dyn Line>>,
 }
 
 impl Line for Output {
     fn put(&self, bytes: &[u8]) -> usize {
         if self.master_gone.load(Ordering::SeqCst) {
             return bytes.len();
+        }
+        if let Some(far) = &self.far {
+            return far.put(bytes);
         }
         let mut waiting = self.bytes.lock();
         let len = bytes.len().min(OUTPUT_MAX - waiting.len());
@@ -45,7 +50,10 @@ impl Line for Output {
     }
 
     fn room(&self) -> usize {
-        OUTPUT_MAX - self.bytes.lock().len()
+        match &self.far {
+            Some(far) => far.room(),
+            None => OUTPUT_MAX - self.bytes.lock().len(),
+        }
     }
 }
 
@@ -74,12 +82,27 @@ impl Ptys {
     /// # Errors
     /// `ENOSPC` when there are too many.
     pub fn open(&self, kernel: &'static Kernel) -> SysResult<Arc<PtyPair>> {
+        self.open_on(kernel, None)
+    }
+
+    /// A new pseudo terminal whose output goes to `far`, if that is given; otherwise it has a master.
+    ///
+    /// # Errors
+    /// As [`Ptys::open`].
+    pub fn open_on(
+        &self,
+        kernel: &'static Kernel,
+        far: Option<Arc<dyn Line>>,
+    ) -> SysResult<Arc<PtyPair>> {
         let mut terminals = self.terminals.lock();
         terminals.retain(|_, pair| pair.strong_count() != 0);
         let index = (0..PTY_COUNT_MAX)
             .find(|index| !terminals.contains_key(index))
             .ok_or(Errno::ENOSPC)?;
-        let output = Arc::new(Output::default());
+        let output = Arc::new(Output {
+            far,
+            ..Output::default()
+        });
         let rdev = (PTS_MAJOR << 8) | u64::from(index & 0xff) | (u64::from(index >> 8) << 20);
         let pair = Arc::new(PtyPair {
             index,
@@ -106,6 +129,19 @@ impl Ptys {
             .filter(|(_, pair)| pair.strong_count() != 0)
             .map(|(&index, _)| index)
             .collect()
+    }
+}
+
+impl PtyPair {
+    /// Lets the user side be opened.
+    pub fn unlock(&self) {
+        self.locked.store(false, Ordering::SeqCst);
+    }
+
+    /// The other side is gone: what is written goes nowhere, and the session is told.
+    pub fn hang_up(&self) {
+        self.output.master_gone.store(true, Ordering::SeqCst);
+        self.terminal.hang_up();
     }
 }
 
@@ -235,8 +271,7 @@ impl FileOps for Master {
     }
 
     fn release(&self, _file: &File) {
-        self.pair.output.master_gone.store(true, Ordering::SeqCst);
-        self.pair.terminal.hang_up();
+        self.pair.hang_up();
     }
 
     fn label(&self) -> String {

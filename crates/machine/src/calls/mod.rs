@@ -7,6 +7,7 @@ mod edge;
 mod file;
 mod memory;
 mod other;
+mod program;
 mod stream;
 mod thread;
 mod wait;

@@ -1,13 +1,13 @@
-//! Clock, randomness, log lines, requests, the machine's end.
+//! Clock, randomness, log lines, requests, programs, the machine's end.
 
-use super::{Arguments, Flow};
+use super::{Arguments, Flow, program};
 use crate::end::End;
 use crate::monitor::Monitor;
 use cormus_hypercall::Call;
 use cormus_hypercall::boot::MORE_REQUESTS;
 use cormus_linux_abi::{Errno, SysResult};
 use std::io::Write;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 /// Longest line of the log or of --strace, in bytes.
 const LINE_LEN_MAX: u64 = 4096;
@@ -15,7 +15,8 @@ const LINE_LEN_MAX: u64 = 4096;
 /// Most random bytes of one call.
 const RANDOM_LEN_MAX: u64 = 4096;
 
-pub(super) fn answer(monitor: &Monitor, call: Call, [a, b, c, ..]: Arguments) -> Flow {
+pub(super) fn answer(monitor: &Arc<Monitor>, call: Call, arguments: Arguments) -> Flow {
+    let [a, b, c, ..] = arguments;
     match call {
         Call::ClockSync => {
             monitor.clock.sync(&monitor.region);
@@ -38,6 +39,9 @@ pub(super) fn answer(monitor: &Monitor, call: Call, [a, b, c, ..]: Arguments) ->
             Flow::Crash(printable(&text))
         }
         Call::Trace => trace(monitor, a, b).into(),
+        Call::ProgramTake | Call::ProgramStream | Call::ProgramEnd => {
+            program::answer(monitor, call, arguments).into()
+        }
         _ => Err(Errno::ENOSYS).into(),
     }
 }

@@ -131,6 +131,11 @@ impl Control {
         waiting.min(RING_SIZE)
     }
 
+    /// Bytes that the guest has written since the beginning, as far as they are sent or can be.
+    pub(super) fn written(&self, region: &Region) -> u64 {
+        self.sent.wrapping_add(self.waiting(region))
+    }
+
     fn pieces(&self, region: &Region, buffer: u64, count: u64, len: u64) -> [Piece; 2] {
         let start = self.address + BUFFERS + buffer * RING_SIZE;
         let base = region.host_range(start, RING_SIZE, true);

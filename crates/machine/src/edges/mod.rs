@@ -13,6 +13,7 @@ mod flash;
 pub(crate) mod link;
 mod look;
 mod policy;
+mod program;
 pub(crate) mod pump;
 mod rest;
 mod socket;

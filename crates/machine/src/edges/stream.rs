@@ -26,6 +26,8 @@ pub(super) struct Stream {
     stalled: bool,
     /// The end lies in the socket, perhaps behind data: no event will tell of it again.
     ending: bool,
+    /// The program whose stream it is, if it was started from outside.
+    pub(super) program: Option<u64>,
 }
 
 impl Stream {
@@ -49,6 +51,7 @@ impl Stream {
             shut_down: false,
             stalled: false,
             ending: false,
+            program: None,
         }
     }
 

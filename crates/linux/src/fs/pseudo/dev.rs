@@ -250,7 +250,7 @@ pub fn root(kernel: &'static Kernel) -> (Arc<dyn Inode>, Option<Arc<Console>>) {
     let console = kernel.config.terminal.then(|| Console::new(kernel));
     let terminals = Terminals {
         kernel,
-        ptys: Arc::new(Ptys::default()),
+        ptys: kernel.ptys.clone(),
         console: console.clone(),
     };
     let (own, on_console) = (terminals.clone(), terminals.clone());

@@ -257,6 +257,35 @@ impl EdgeEnd {
         Ok(EdgeEnd::attach(number, block, queue))
     }
 
+    /// A stream of a program that was started from outside.
+    ///
+    /// # Errors
+    /// `ENOENT` if the monitor knows of none, `ENOMEM`.
+    pub(super) fn of_program(
+        id: u64,
+        stream: u32,
+        queue: Arc<WaitQueue>,
+    ) -> SysResult<Arc<EdgeEnd>> {
+        let block = Block::new()?;
+        let number = host::program_stream(id, stream, block.address)?;
+        Ok(EdgeEnd::attach(number, block, queue))
+    }
+
+    /// Lets another one hear of the edge's changes, who tells this end of each.
+    pub(super) fn heard_by(&self, owner: &Arc<dyn EdgeOwner>) {
+        edges::register(self.number, owner);
+    }
+
+    /// Bytes that can be sent now. Where few can, the edge changes when more can.
+    pub(super) fn room(&self) -> u64 {
+        let view = self.block.transmit();
+        if view.room() < WRITABLE_ROOM {
+            self.block.control().wants_room.store(1, Ordering::SeqCst);
+            self.post();
+        }
+        view.room()
+    }
+
     /// This side's and the other side's address.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod datagram;
 mod edge;
 mod local;
+pub mod outside;
 mod ports;
 mod resolver;
 mod tcp;
