@@ -28,6 +28,7 @@ const MONITOR: &str = "--sanitizer none --features monitor";
 
 const TARGETS: &[Target] = &[
     target("code", MONITOR),
+    target("compose", PLAIN),
     target("elf_loader", PLAIN),
     target("hypercalls", MONITOR),
     target("messages", PLAIN),

@@ -25,7 +25,7 @@ pub use running::{Control, Health, Logs, Probe, Restart, RestartWhen, Stop};
 
 pub(crate) use error::show;
 pub(crate) use parameter::variable;
-pub(crate) use reader::nearest;
+pub(crate) use reader::{below, nearest};
 
 use crate::values::Name;
 use indexmap::IndexMap;

@@ -241,6 +241,13 @@ pub fn resolve(manifest: &Manifest, settings: &Settings) -> Result<Composition, 
 }
 
 impl Composition {
+    /// The composition as TOML, for people; what has no value is left out. It says more than a manifest and is none.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        // All keys are strings and all numbers are small, so that TOML can have them.
+        toml::to_string_pretty(self).unwrap_or_else(|error| format!("# {error}\n"))
+    }
+
     /// The component that an address of a name belongs to; none if the name is one that an import is looked for at.
     #[must_use]
     pub fn owner(&self, address: Ipv4Addr) -> Option<&Name> {

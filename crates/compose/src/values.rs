@@ -61,6 +61,10 @@ pub(crate) trait Word: std::str::FromStr<Err = WordError> {
 /// Makes a type with `FromStr` and `Display` a string in JSON, of the given form.
 macro_rules! word {
     ($type:ty, $name:literal, $form:expr, $pattern:expr) => {
+        word!($type, $name, $form, $pattern, "string");
+    };
+    // With the types of JSON that it can have in a manifest.
+    ($type:ty, $name:literal, $form:expr, $pattern:expr, $json:tt) => {
         impl $crate::values::Word for $type {
             const FORM: &'static str = $form;
         }
@@ -85,7 +89,7 @@ macro_rules! word {
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 schemars::json_schema!({
-                    "type": "string",
+                    "type": $json,
                     "description": format!("Write {}.", $form),
                     "pattern": $pattern,
                 })

@@ -7,6 +7,7 @@
 
 #[cfg(feature = "monitor")]
 pub mod code;
+pub mod compose;
 pub mod elf_loader;
 #[cfg(feature = "monitor")]
 pub mod hypercalls;
@@ -32,6 +33,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "code",
         run: code::run,
+    },
+    Target {
+        name: "compose",
+        run: compose::run,
     },
     Target {
         name: "elf_loader",

@@ -9,7 +9,7 @@ use crate::values::{
     AllowOut, Cpus, Key, Name, Publish, Size, User, Volume, WordError, guest_path, path, quoted,
 };
 use indexmap::IndexMap;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use std::str::FromStr;
 
@@ -29,6 +29,7 @@ pub struct Component {
     pub image: Option<String>,
     /// Variables of the program's environment. `${parameter.NAME}` stands for the value of a parameter.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(schema_with = "env_schema")]
     pub env: IndexMap<String, String>,
     /// The directory in which the program starts; `/` without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -238,6 +239,11 @@ impl FromStr for Variable {
             "write a name without `=`, such as LANG",
         ))
     }
+}
+
+/// Numbers and truths may be written as they are.
+fn env_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } })
 }
 
 fn env(reader: &mut Reader, table: &Table<'_>) -> IndexMap<String, String> {

@@ -10,6 +10,9 @@ pub const MANIFEST_BYTES_MAX: usize = 1 << 20;
 /// Most errors that are reported; whoever has more has one cause for most of them.
 pub(crate) const ERRORS_MAX: usize = 50;
 
+/// Most errors of syntax that are looked at; a text of nothing but brackets has a million.
+const SYNTAX_MAX: usize = 1000;
+
 /// Deepest nesting of values; the deepest known one is 6.
 const DEPTH_MAX: usize = 16;
 
@@ -75,8 +78,15 @@ pub(crate) fn from_toml(text: &str) -> Result<Node, Vec<ManifestError>> {
     }
     let (table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        let errors = errors.iter().take(ERRORS_MAX);
-        return Err(errors.map(|error| syntax(&lines, error)).collect());
+        let mut errors: Vec<_> = errors
+            .iter()
+            .take(SYNTAX_MAX)
+            .map(|error| syntax(&lines, error))
+            .collect();
+        // The library finds errors of keys before those of the line.
+        errors.sort_by_key(|error| (error.line, error.column));
+        errors.truncate(ERRORS_MAX);
+        return Err(errors);
     }
     let place = Some(Place { line: 1, column: 1 });
     Ok(Node {

@@ -95,7 +95,7 @@ impl Reader {
         message: impl Into<String>,
         advice: impl Into<String>,
     ) {
-        if self.errors.len() >= ERRORS_MAX {
+        if self.is_full() {
             return;
         }
         self.errors.push(ManifestError {
@@ -105,6 +105,11 @@ impl Reader {
             message: message.into(),
             advice: advice.into(),
         });
+    }
+
+    /// Whether nothing more is reported. To look for advice then is a waste, and hostile manifests have a hundred thousand errors.
+    fn is_full(&self) -> bool {
+        self.errors.len() >= ERRORS_MAX
     }
 
     fn word_error(&mut self, path: &str, place: Option<Place>, error: WordError) {
@@ -141,7 +146,7 @@ impl Reader {
         };
         for entry in entries {
             let key = entry.key.as_str();
-            if !known.contains(&key) {
+            if !known.contains(&key) && !self.is_full() {
                 let whole = if path.is_empty() { "a manifest" } else { path };
                 let message = format!("unknown key {} in {whole}", quoted(key));
                 let path = below(path, key);
@@ -168,6 +173,7 @@ impl Reader {
             return found;
         };
         let path = table.path(key);
+        self.remember(&path, node.place);
         let Value::Table(entries) = &node.value else {
             self.wrong_type(&path, node, example);
             return found;

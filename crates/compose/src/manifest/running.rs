@@ -112,13 +112,33 @@ pub struct Health {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// The time from one try to the next.
+    #[serde(default = "health_every")]
     pub every: Period,
     /// How long one try may take.
+    #[serde(default = "health_timeout")]
     pub timeout: Period,
     /// How many tries in a row must fail for the program to be unwell. It is then ended, and `restart` says what follows.
+    #[serde(default = "health_failures")]
     pub failures: u32,
     /// How long after the program has become ready tries begin.
+    #[serde(default = "health_delay")]
     pub delay: Period,
+}
+
+const fn health_every() -> Period {
+    Period::seconds(10)
+}
+
+const fn health_timeout() -> Period {
+    Period::seconds(2)
+}
+
+const fn health_failures() -> u32 {
+    3
+}
+
+const fn health_delay() -> Period {
+    Period { ms: 0 }
 }
 
 /// What is tried to find out that a program is well. In a manifest `"tcp"`, `"GET /path"`, or a list: a program and its arguments.
@@ -245,14 +265,13 @@ pub(crate) fn health(reader: &mut Reader, table: &Table<'_>) -> Option<Health> {
     let node = table.get("health")?;
     let keys = ["check", "port", "every", "timeout", "failures", "delay"];
     let table = reader.table(&table.path("health"), node, &keys, HEALTH)?;
-    let period = |reader: &mut Reader, key, seconds| {
-        positive(reader, &table, key).unwrap_or(Period::seconds(seconds))
-    };
-    let every = period(reader, "every", 10);
-    let timeout = period(reader, "timeout", 2);
-    let delay = reader.word(&table, "delay").unwrap_or(Period { ms: 0 });
+    let every = positive(reader, &table, "every").unwrap_or_else(health_every);
+    let timeout = positive(reader, &table, "timeout").unwrap_or_else(health_timeout);
+    let delay = reader.word(&table, "delay").unwrap_or_else(health_delay);
     let port = reader.number(&table, "port", 1..=65535);
-    let failures = reader.number(&table, "failures", 1..=1000).unwrap_or(3);
+    let failures = reader
+        .number(&table, "failures", 1..=1000)
+        .unwrap_or_else(health_failures);
     let Some(check) = table.get("check") else {
         let message = "`health` does not say what is tried";
         reader.error(

@@ -496,3 +496,17 @@ fn errors_in_json_have_paths() {
         .to_string();
     assert!(error.starts_with("imports.db.at: "), "{error}");
 }
+
+/// The fuzzer found errors of syntax in another order than that of the text: the parser of TOML tells of a key before the blank
+/// in front of it.
+#[test]
+fn errors_of_syntax_are_in_order() {
+    let bytes = include_bytes!("../../../../fuzz/corpus/compose/syntax-out-of-order");
+    let text = String::from_utf8_lossy(&bytes[1..]);
+    let errors = Manifest::parse(&text).unwrap_err();
+    assert!(errors.len() > 1);
+    assert!(
+        errors.is_sorted_by_key(|error| (error.line, error.column)),
+        "{errors:#?}"
+    );
+}

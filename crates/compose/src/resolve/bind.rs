@@ -1,6 +1,6 @@
 //! Which export each import is joined to.
 
-use super::error::{Errors, ResolveErrorKind};
+use super::error::{Errors, ResolveErrorKind, path};
 use super::{Binding, ExportRef, Settings};
 use crate::manifest::{Import, Manifest, nearest};
 use crate::matching::{Mismatch, Need, Offer, preference};
@@ -36,6 +36,9 @@ pub(super) fn bind(
     let mut bound = 0;
     for (component, written) in &manifest.components {
         for (key, import) in &written.imports {
+            if errors.is_full() {
+                return bindings;
+            }
             let need = Need::new(component, key, import);
             let exports = choose(manifest, &need, &candidates, errors);
             bound += exports.len();
@@ -112,7 +115,7 @@ fn choose(
     candidates: &Candidates<'_>,
     errors: &mut Errors<'_>,
 ) -> Vec<ExportRef> {
-    let path = format!("component.{}.imports.{}", need.component, need.import);
+    let path = path(&need.component, "imports", need.import.as_str());
     if let Some(from) = need
         .from
         .as_ref()

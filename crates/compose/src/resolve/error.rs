@@ -1,6 +1,7 @@
 //! What contradicts itself or is missing in a composition.
 
-use crate::manifest::{Manifest, Place, show};
+use crate::manifest::{Manifest, Place, below, show};
+use crate::values::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -66,6 +67,11 @@ impl std::error::Error for ResolveError {}
 /// Most errors that are reported.
 const ERRORS_MAX: usize = 50;
 
+/// The path of something that a component names: `component.NAME.TABLE.KEY`.
+pub(super) fn path(component: &Name, table: &str, key: &str) -> String {
+    below(&format!("component.{component}.{table}"), key)
+}
+
 /// Errors so far, and the manifest that knows where they are.
 pub(super) struct Errors<'m> {
     manifest: &'m Manifest,
@@ -87,7 +93,7 @@ impl<'m> Errors<'m> {
         message: impl Into<String>,
         advice: impl Into<String>,
     ) {
-        if self.found.len() < ERRORS_MAX {
+        if !self.is_full() {
             self.found.push(ResolveError {
                 kind,
                 place: self.manifest.place(path),
@@ -96,6 +102,11 @@ impl<'m> Errors<'m> {
                 advice: advice.into(),
             });
         }
+    }
+
+    /// Whether nothing more is reported. To look for advice then is a waste, and hostile manifests have a hundred thousand errors.
+    pub(super) fn is_full(&self) -> bool {
+        self.found.len() >= ERRORS_MAX
     }
 
     pub(super) fn finish(mut self) -> Result<(), Vec<ResolveError>> {

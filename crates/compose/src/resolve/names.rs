@@ -1,6 +1,6 @@
 //! Names that programs use, their addresses, and what is found there.
 
-use super::error::{Errors, ResolveErrorKind};
+use super::error::{Errors, ResolveErrorKind, path};
 use super::{Binding, ResolvedComponent, Route, Settings};
 use crate::manifest::Manifest;
 use crate::values::{At, Key, Name, Target};
@@ -121,7 +121,7 @@ pub(super) fn routes(
         if let Err(other) = add(importer, at.clone(), import, None) {
             errors.add(
                 ResolveErrorKind::Conflict,
-                &format!("component.{importer}.imports.{import}"),
+                &path(importer, "imports", import.as_str()),
                 format!("`{importer}` looks for both `{other}` and `{import}` at {at}"),
                 "write another place for one of them, and let the program use it",
             );

@@ -1,7 +1,7 @@
 //! Who waits for whom, and the order of starting that follows.
 
 use super::bind::is_awaited;
-use super::error::{Errors, ResolveErrorKind};
+use super::error::{Errors, ResolveErrorKind, path};
 use super::{Binding, ResolvedComponent, Wait};
 use crate::manifest::{Condition, Manifest, RestartWhen, nearest};
 use crate::values::Name;
@@ -40,6 +40,9 @@ pub(super) fn waits(
         }
     }
     for (other, &until) in &written.depends {
+        if errors.is_full() {
+            break;
+        }
         let path = format!("component.{component}.depends.{other}");
         let Some(there) = manifest.components.get(other) else {
             let known = manifest.components.keys().map(Name::as_str);
@@ -195,7 +198,7 @@ fn report(
         .filter_map(|index| components.get_index(*index))
         .collect();
     let mut reasons = Vec::new();
-    let mut path = String::new();
+    let mut place = String::new();
     let mut advice = None;
     for (index, (name, component)) in named.iter().enumerate() {
         let (next, _) = named[(index + 1) % named.len()];
@@ -209,7 +212,7 @@ fn report(
         let (reason, at) = match &wait.import {
             Some(import) => (
                 format!("`{name}` imports `{import}` from `{next}`"),
-                format!("component.{name}.imports.{import}"),
+                path(name, "imports", import.as_str()),
             ),
             None => (
                 format!("`{name}` depends on `{next}`"),
@@ -221,8 +224,8 @@ fn report(
                 "let one of them run without the other, such as by cardinality = \"0..1\" in [component.{name}.imports.{import}]"
             ));
         }
-        if path.is_empty() {
-            path = at;
+        if place.is_empty() {
+            place = at;
         }
         reasons.push(reason);
     }
@@ -236,5 +239,5 @@ fn report(
     } else {
         format!("components wait for each other: {}", reasons.join(", "))
     };
-    errors.add(ResolveErrorKind::Cycle, &path, message, advice);
+    errors.add(ResolveErrorKind::Cycle, &place, message, advice);
 }

@@ -1,6 +1,6 @@
 //! Parameters: which value each has, and where it goes.
 
-use super::error::{Errors, ResolveErrorKind};
+use super::error::{Errors, ResolveErrorKind, path};
 use crate::manifest::{Component, Manifest, nearest, variable};
 use crate::values::{Key, Name, WordError, quoted};
 use indexmap::IndexMap;
@@ -107,7 +107,7 @@ fn of_one(
             }
             Ok(None) => errors.add(
                 ResolveErrorKind::Parameter,
-                &format!("component.{name}.parameters.{key}"),
+                &path(name, "parameters", key.as_str()),
                 format!("the parameter `{key}` of `{name}` has no value"),
                 format!("give `--set {setting}=VALUE`, or write a default"),
             ),
@@ -174,6 +174,9 @@ pub(super) fn fill(
     let mut env = IndexMap::new();
     let mut bytes = 0;
     let mut take = |text: &str, path: String, errors: &mut Errors<'_>| {
+        if errors.is_full() {
+            return String::new();
+        }
         let filled = substitute(text, component, values);
         let filled = filled.unwrap_or_else(|error| {
             errors.add(
@@ -196,10 +199,7 @@ pub(super) fn fill(
         run.push(take(text, format!("component.{name}.run[{index}]"), errors));
     }
     for (key, text) in &component.env {
-        env.insert(
-            key.clone(),
-            take(text, format!("component.{name}.env.{key}"), errors),
-        );
+        env.insert(key.clone(), take(text, path(name, "env", key), errors));
     }
     for (key, value) in values {
         env.insert(variable(key), value.clone());

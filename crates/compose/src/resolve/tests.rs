@@ -91,6 +91,8 @@ fn what_a_composition_is_survives_json() {
         serde_json::from_str::<Composition>(&json).unwrap(),
         composition
     );
+    let again: Composition = toml::from_str(&composition.to_toml()).unwrap();
+    assert_eq!(again, composition);
 }
 
 #[test]
@@ -466,4 +468,98 @@ fn two_hundred_components_resolve_at_once() {
     // A generous bound: the test's build is not optimized, and others use the machine.
     assert!(took.as_millis() < 1000, "{took:?}");
     println!("200 components: {took:?}");
+}
+
+/// Manifests that ask for as much work as they can, of a quarter of the greatest length, since the build is slow.
+#[test]
+fn hostile_manifests_cost_little() {
+    let check = |what: &str, part: &dyn Fn(usize) -> String| {
+        let mut text = "composition.name = \"x\"\n".to_owned();
+        for index in 0.. {
+            let part = part(index);
+            if text.len() + part.len() > crate::manifest::MANIFEST_BYTES_MAX / 4 {
+                break;
+            }
+            text.push_str(&part);
+        }
+        let begin = std::time::Instant::now();
+        let result = Manifest::parse(&text).map_err(|errors| errors.len());
+        let parsed = begin.elapsed();
+        if let Ok(manifest) = result {
+            let _ = resolve(&manifest, &Settings::default());
+        }
+        let took = begin.elapsed();
+        println!("{what}: {parsed:?} to parse, {took:?} in all");
+        assert!(took.as_secs() < 20, "{what}: {took:?}");
+    };
+    let many = |key: &'static str| {
+        move |index: usize| {
+            format!(
+                "{key}{index} = {{ at = \"s:1\", interface = \"s\", cardinality = \"0..n\" }}\n"
+            )
+        }
+    };
+    check("pairs", &|index| {
+        let keys: String = (0..13)
+            .map(|key| {
+                many("imports.i")(key)
+                    + &format!("exports.e{key} = {{ port = 1, interface = \"s\" }}\n")
+            })
+            .collect();
+        format!("[component.c{index}]\nrun = [\"x\"]\n{keys}")
+    });
+    check("unknown components", &|index| {
+        let keys: String = (0..20)
+            .map(|key| {
+                format!(
+                    "imports.i{key} = {{ at = \"s{key}:1\", from = \"nobody-{key}-{index}\" }}\n"
+                )
+            })
+            .collect();
+        format!("[component.c{index}]\nrun = [\"x\"]\n{keys}")
+    });
+    check("unknown keys", &|index| {
+        if index == 0 {
+            "[component.a]\nrun = [\"x\"]\n".to_owned()
+        } else {
+            format!("k{index}=1\n")
+        }
+    });
+    check("one line", &|index| {
+        if index == 0 {
+            "component={".to_owned()
+        } else {
+            format!("a{index}={{run=[\"x\"]}},")
+        }
+    });
+    check("one list", &|index| {
+        if index == 0 {
+            "[component.a]\nrun = [".to_owned()
+        } else {
+            "\"x\",".to_owned()
+        }
+    });
+    check("parameters", &|index| {
+        if index == 0 {
+            return format!(
+                "[component.a]\nparameters.p = {{ type = \"string\", default = \"{}\" }}\nrun = [\"x\", ",
+                "v".repeat(4000)
+            );
+        }
+        if index < 990 {
+            format!("\"{}\",", "${parameter.p}".repeat(30))
+        } else if index == 990 {
+            "]".to_owned()
+        } else {
+            "\n".to_owned()
+        }
+    });
+    check("circles", &|index| {
+        format!(
+            "[component.c{index}]\nrun = [\"x\"]\ndepends.c{} = \"ready\"\n",
+            index ^ 1
+        )
+    });
+    check("dots", &|_| "a.".to_owned());
+    check("brackets", &|_| "[".to_owned());
 }

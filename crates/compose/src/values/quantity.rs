@@ -34,7 +34,8 @@ word!(
     Size,
     "Size",
     SIZE_FORM,
-    "^[0-9]+(\\.[0-9]{0,3})?([KMGT]i?)?B?$"
+    "^[0-9]+(\\.[0-9]{0,3})?([KMGT]i?)?B?$",
+    ["string", "integer"]
 );
 
 impl FromStr for Size {
