@@ -5,7 +5,7 @@ mod images;
 mod look;
 mod run;
 
-pub(crate) use exec::ExecArgs;
+pub(crate) use exec::{ExecArgs, StatsArgs, UpdateArgs};
 pub(crate) use images::{
     ChildrenArgs, CloneArgs, ExportArgs, FreezeArgs, GrantArgs, HistoryArgs, ImportArgs,
     RestoreArgs, RollbackArgs, SnapshotArgs, SnapshotsArgs,
@@ -16,6 +16,7 @@ pub(crate) use run::{FlashArgs, ProcessArgs, RunArgs};
 use crate::values::Name;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
+use exec::{STATS_EXAMPLES, UPDATE_EXAMPLES};
 use images::{
     FORK_EXAMPLES, FREEZE_EXAMPLES, SNAPSHOT_EXAMPLES, SUSPEND_EXAMPLES, TRANSFER_EXAMPLES,
 };
@@ -94,6 +95,12 @@ pub(crate) enum Command {
     /// Look at the memory of programs: what is mapped, bytes, core files
     #[command(after_help = MEMORY_EXAMPLES)]
     Memory(MemoryArgs),
+    /// Change limits of machines while they run
+    #[command(after_help = UPDATE_EXAMPLES)]
+    Update(UpdateArgs),
+    /// Print what machines do and use at this moment
+    #[command(after_help = STATS_EXAMPLES)]
+    Stats(StatsArgs),
     /// Run a further program in a machine in the background
     Exec(ExecArgs),
     /// List machines in the background, and templates

@@ -16,6 +16,8 @@
 //! | `PoolState` | `PoolState`: how many of a template's spares are to be ready, and how many are |
 //! | `Link`, with the binding's end where one is given | `Done`: the binding is made, or taken away ([`links`]) |
 //! | `Events` | `Events` again and again, the first empty or not: what happens at the machine's edges, until somebody else asks or the machine ends |
+//! | `Stats` | `Bytes`: [`LiveStats`](cormus_machine::LiveStats) in postcard; of a machine, not of a template |
+//! | `Update` | `Done`: the machine has these limits |
 //! | `Exec`, with what is to be run, its channel and its streams ([`program`]) | `Done`: the machine will start it, which its channel tells of |
 //! | `Spare` | `Spare`, with the socket at which it waits to be told what it is ([`crate::spare`]), if one is ready |
 //!
@@ -27,6 +29,7 @@
 //! The same frames pass between who starts a monitor and the monitor, on its standard input ([`crate::background`]).
 
 mod client;
+mod figures;
 mod links;
 mod pool;
 mod program;
@@ -41,7 +44,7 @@ pub(crate) use wire::{receive, send};
 
 use crate::values::Name;
 use anyhow::{Context, Result};
-use cormus_machine::{EdgeEvent, ExportAt, Form, Image, ImportAt};
+use cormus_machine::{EdgeEvent, ExportAt, Form, Image, ImportAt, NewLimits};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -78,6 +81,8 @@ pub(crate) enum Request {
     Link(LinkRequest),
     Events,
     Exec,
+    Stats,
+    Update(NewLimits),
 }
 
 /// A change of what a machine is bound to; a binding that is made comes with its end.

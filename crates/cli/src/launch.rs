@@ -9,7 +9,9 @@ use crate::spec::{Limits, MachineSpec, Verbosity};
 use crate::terminal::RawTerminal;
 use crate::values::{AllowOut, Volume};
 use anyhow::{Context, Result, ensure};
-use cormus_machine::{Config, End, Image, Machine, Outbound, RootConfig, Shell, StartError, State};
+use cormus_machine::{
+    Config, End, Image, MEMORY_BYTES_MIN, Machine, Outbound, RootConfig, Shell, StartError, State,
+};
 use std::net::ToSocketAddrs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -110,9 +112,6 @@ fn ended(machine: Machine, end: End) -> Result<Ended, Failure> {
         End::Failed(reason) => Err(anyhow::anyhow!("the machine failed: {reason}").into()),
     }
 }
-
-/// Below this the personality alone does not fit: it takes about 4 MB beside the program.
-const MEMORY_BYTES_MIN: u64 = 8 << 20;
 
 /// The machine's own configuration, as the specification asks for.
 pub(crate) fn config(spec: &MachineSpec) -> Result<Config> {

@@ -26,8 +26,10 @@ mod show;
 mod snapshot;
 mod spare;
 mod spec;
+mod stats;
 mod syscalls;
 mod terminal;
+mod update;
 mod values;
 mod volumes;
 
@@ -71,6 +73,8 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Resume(args) => pause::resume(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Memory(args) => memory::memory(&args),
+        Command::Stats(args) => stats::stats(&args),
+        Command::Update(args) => update::update(&args),
         Command::Exec(args) => exec::exec(&args),
         Command::Ps(args) => ps::ps(&args),
         Command::Logs(args) => logs::logs(&args),

@@ -149,4 +149,11 @@ pub enum Request {
         /// Its number.
         id: u64,
     },
+    /// The machine has other limits from now on, as programs are told.
+    Limits {
+        /// Memory of the whole machine in bytes.
+        memory_bytes: u64,
+        /// Most tasks.
+        task_count_max: u32,
+    },
 }

@@ -41,6 +41,9 @@ const SHORT_RESERVE_PART: u64 = 32;
 /// Memory of the machine in bytes; without a limit until [`set_memory`].
 static MEMORY_BYTES: AtomicU64 = AtomicU64::new(u64::MAX);
 
+/// The most that it has been. What the heap may grow to never shrinks, since it may have grown so far.
+static MEMORY_BYTES_MAX: AtomicU64 = AtomicU64::new(0);
+
 /// What a block is used for.
 const ABSENT: u8 = 0;
 const FREE: u8 = 1;
@@ -251,6 +254,7 @@ fn set_run(used: &mut [u64; BLOCK_FRAMES / 64], start: usize, count: usize, valu
 /// Tells how much memory the machine has.
 pub fn set_memory(bytes: u64) {
     MEMORY_BYTES.store(bytes, Ordering::Relaxed);
+    MEMORY_BYTES_MAX.fetch_max(bytes, Ordering::Relaxed);
 }
 
 /// Who asks for frames.
@@ -266,7 +270,10 @@ enum Asker {
 
 /// Blocks that `asker` may make the region grow to: the heap can always grow by the machine's memory.
 fn block_limit(asker: Asker) -> usize {
-    let memory = MEMORY_BYTES.load(Ordering::Relaxed);
+    let memory = match MEMORY_BYTES_MAX.load(Ordering::Relaxed) {
+        0 => u64::MAX,
+        memory => memory,
+    };
     let all = heap_size_max(memory);
     let limit = match asker {
         Asker::Heap => all,

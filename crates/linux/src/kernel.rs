@@ -39,6 +39,7 @@ pub struct Kernel {
     pub individual: Individual,
     /// System V semaphores, messages and shared memory.
     pub sysv: crate::ipc::sysv::Namespace,
+    memory_bytes: AtomicU64,
     /// Numbers for objects that need a unique identity (inodes without a device, pipes, mappings).
     next_id: AtomicU64,
 }
@@ -69,9 +70,26 @@ impl Kernel {
             inet: Inet::default(),
             individual: Individual::default(),
             sysv: crate::ipc::sysv::Namespace::default(),
+            memory_bytes: AtomicU64::new(config.memory_bytes),
             next_id: AtomicU64::new(1),
             config,
         })
+    }
+
+    /// Memory of the machine in bytes, as programs are told.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The monitor has set other limits. What is there beyond them stays; processes whose limit on tasks was the machine's get the new one.
+    pub fn set_limits(&self, memory_bytes: u64, task_count_max: u32) {
+        crate::frames::set_memory(memory_bytes);
+        self.memory_bytes.store(memory_bytes, Ordering::Relaxed);
+        let before = self.tasks.set_count_max(task_count_max);
+        for process in self.tasks.processes() {
+            let mut limits = process.limits.lock();
+            limits.replace_task_count(u64::from(before), u64::from(task_count_max));
+        }
     }
 
     /// A number that no other object of this machine has.

@@ -252,12 +252,8 @@ impl Machine {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let monitor = &self.monitor;
-        let areas = 0..cormus_hypercall::layout::VCPU_COUNT_MAX;
-        let used = areas.filter(|index| monitor.vcpus.was_used(*index));
         Stats {
-            system_calls: used
-                .map(|index| monitor.region.area(index).counts().0)
-                .sum(),
+            system_calls: monitor.system_calls(),
             windows: monitor.windows.count() as u64,
             chunks: monitor.physical.count(),
             memory_bytes_max: crate::stats::memory_bytes_max(),

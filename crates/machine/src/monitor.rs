@@ -8,6 +8,7 @@ use crate::debug::Debugger;
 use crate::edges::{Edges, pump};
 use crate::end::End;
 use crate::files::Files;
+use crate::limits::Tasks;
 use crate::park::Park;
 use crate::programs::Programs;
 use crate::quota::Quota;
@@ -59,6 +60,7 @@ pub(crate) struct Monitor {
     pub(crate) threads: Box<dyn MakeThread>,
     pub(crate) watch: Watch,
     pub(crate) quota: Quota,
+    pub(crate) tasks: Tasks,
     /// gdb, if it is asked for.
     pub(crate) debugger: Option<Arc<Debugger>>,
     /// What the machines that this one continues have used of processor time, less what this process had used then.
@@ -106,6 +108,7 @@ impl Monitor {
             vcpus: Vcpus::new(),
             park: Park::default(),
             counters: Counters::new(),
+            tasks: Tasks::new(parts.config.task_count_max),
             config: parts.config,
             trace: parts.trace.map(Mutex::new),
             threads: parts.threads,

@@ -156,6 +156,11 @@ impl Programs {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.running().len()
+    }
+
     fn has(&self, id: u64) -> bool {
         self.running().contains_key(&id)
     }

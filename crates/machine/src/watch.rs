@@ -34,7 +34,9 @@ const UNWATCHED_PART: u64 = 4;
 /// The limit of one machine.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    limit: u64,
+    limit: AtomicU64,
+    /// The most that it has been.
+    limit_max: AtomicU64,
     /// Bytes mapped since the beginning; what was unmapped again is not taken off.
     mapped: AtomicU64,
     started: AtomicBool,
@@ -45,7 +47,8 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) fn new(limit: u64) -> Watch {
         Watch {
-            limit,
+            limit: AtomicU64::new(limit),
+            limit_max: AtomicU64::new(limit),
             mapped: AtomicU64::new(0),
             started: AtomicBool::new(false),
             ended: AtomicU32::new(0),
@@ -54,13 +57,27 @@ impl Watch {
 
     /// Most bytes that the machine may hold.
     pub(crate) fn limit(&self) -> u64 {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// The most that the limit has been, after which the size of the region goes: that never shrinks.
+    pub(crate) fn limit_max(&self) -> u64 {
+        self.limit_max.load(Ordering::Relaxed)
+    }
+
+    /// Lets it hold so much from now on.
+    pub(crate) fn set_limit(&self, monitor: &Arc<Monitor>, limit: u64) {
+        self.limit.store(limit, Ordering::SeqCst);
+        self.limit_max.fetch_max(limit, Ordering::SeqCst);
+        // Less may now be enough to matter, and who looks is to look again.
+        self.mapped(monitor, 0);
+        sleep::wake(&self.ended, 1);
     }
 
     /// Counts memory that the machine may fill; starts to look when that is enough to matter.
     pub(crate) fn mapped(&self, monitor: &Arc<Monitor>, bytes: u64) {
         let before = self.mapped.fetch_add(bytes, Ordering::Relaxed);
-        if before.saturating_add(bytes) < self.limit / UNWATCHED_PART
+        if before.saturating_add(bytes) < self.limit() / UNWATCHED_PART
             || self.started.swap(true, Ordering::SeqCst)
         {
             return;
@@ -145,11 +162,12 @@ fn look(monitor: &Arc<Monitor>) {
     let mut times = 0u32;
     while !monitor.stopping() {
         let used = used(monitor, &status);
-        if used <= watch.limit {
+        let limit = watch.limit();
+        if used <= limit {
             if short.take().is_some() {
                 tell_short(monitor, 0);
             }
-            watch.rest(((watch.limit - used) / FILL_RATE).clamp(LOOK_NS_MIN, LOOK_NS_MAX));
+            watch.rest(((limit - used) / FILL_RATE).clamp(LOOK_NS_MIN, LOOK_NS_MAX));
             continue;
         }
         let now = Look::now();
@@ -172,7 +190,7 @@ fn look(monitor: &Arc<Monitor>) {
             monitor.finish(End::Failed(format!(
                 "the machine is out of memory: it holds {} MiB of {} MiB",
                 used >> 20,
-                watch.limit >> 20
+                limit >> 20
             )));
         }
         monitor.requests.add(&monitor.region, Request::OutOfMemory);

@@ -1,6 +1,6 @@
-//! The words of `cormus exec`.
+//! The words of commands for machines that run: `cormus exec`, `update` and `stats`.
 
-use crate::values::{Name, User, Variable};
+use crate::values::{Bytes, MilliCpus, Name, User, Variable};
 use clap::Args;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -56,4 +56,49 @@ pub(crate) struct ExecArgs {
         allow_hyphen_values = true
     )]
     pub(crate) command: Vec<OsString>,
+}
+
+pub(super) const UPDATE_EXAMPLES: &str = "\
+Examples:
+  cormus update cache -m 512M --cpus 0.5
+  cormus update web --pids 64
+
+What a machine holds beyond a new limit on memory is freed by killing its programs, the biggest first. Programs see the new
+size of memory and the new number of tasks; the number of processors that they are told of stays, and so does the size of the writable layer.";
+
+#[derive(Args, Debug)]
+pub(crate) struct UpdateArgs {
+    /// Memory of the whole machine, such as 512M
+    #[arg(short, long, value_name = "SIZE")]
+    pub(crate) memory: Option<Bytes>,
+
+    /// CPUs the machine may use, such as 1.5
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) cpus: Option<MilliCpus>,
+
+    /// Processes and threads the machine may hold
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pids: Option<u32>,
+
+    /// The machines
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<Name>,
+}
+
+pub(super) const STATS_EXAMPLES: &str = "\
+Examples:
+  cormus stats web db
+  cormus stats --json web | jq .memory_used_bytes
+
+CPU is that of the last quarter of a second, of one processor; calls, hypercalls and exits are those since the machine began.";
+
+#[derive(Args, Debug)]
+pub(crate) struct StatsArgs {
+    /// Print the figures as JSON, an object a machine and line
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// The machines
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<Name>,
 }

@@ -1,8 +1,8 @@
 //! Answering: the monitor's thread.
 
 use super::{
-    Answer, PATIENCE, PEEK_LEN_MAX, Refusal, Request, empty_stdin, file_of, files_of, links,
-    program, receive, send, socket_path,
+    Answer, PATIENCE, PEEK_LEN_MAX, Refusal, Request, empty_stdin, figures, file_of, files_of,
+    links, program, receive, send, socket_path,
 };
 use crate::launch::cannot_continue;
 use crate::registry::{Home, Phase};
@@ -166,6 +166,8 @@ impl Machine {
                 } => self.peek(window, address, len),
                 Request::Link(request) => links::change(&self.remote, request, descriptors),
                 Request::Events => links::stream_events(&self.remote, connection),
+                Request::Stats => figures::stats(&self.remote),
+                Request::Update(limits) => figures::update(&self.remote, &limits),
                 Request::Exec if self.paused.is_some() => Err(Refusal::Paused),
                 Request::Exec => program::start(&self.remote, descriptors),
                 Request::Freeze => self.freeze(connection),

@@ -31,5 +31,6 @@ mod shell;
 mod snapshots;
 mod sqlite;
 mod terminal;
+mod update;
 mod variables;
 mod volumes;

@@ -125,7 +125,7 @@ fn biggest(kernel: &Kernel) -> Option<Arc<Process>> {
             "out of memory: killed process {} ({}), {} MB",
             process.pid,
             name(&process),
-            bytes.min(kernel.config.memory_bytes) >> 20
+            bytes.min(kernel.memory_bytes()) >> 20
         ),
     );
     Some(process)

@@ -65,6 +65,10 @@ fn serve(kernel: &'static Kernel, request: &Request) {
             program::resized(kernel, id, (columns, rows));
         }
         Request::ProgramLost { id } => program::lost(kernel, id),
+        Request::Limits {
+            memory_bytes,
+            task_count_max,
+        } => kernel.set_limits(memory_bytes, task_count_max),
         Request::OutOfMemory => crate::mm::oom::out_of_memory(kernel),
     }
 }

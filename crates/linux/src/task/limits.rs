@@ -54,7 +54,7 @@ impl Limits {
             limits.0[resource as usize] = Limit { soft, hard };
         };
         let files = u64::from(kernel.config.file_count_max);
-        let tasks = u64::from(kernel.config.task_count_max);
+        let tasks = u64::from(kernel.tasks.count_max());
         set(RLIMIT_STACK, 8 << 20, UNLIMITED);
         let [file_soft, file_hard] = kernel.config.file_bytes_max;
         set(RLIMIT_FSIZE, file_soft, file_hard);
@@ -67,6 +67,18 @@ impl Limits {
         set(RLIMIT_NICE, 0, 0);
         set(RLIMIT_RTPRIO, 0, 0);
         limits
+    }
+
+    /// The machine allows another number of tasks: where the old one was the limit, the new one is.
+    pub(crate) fn replace_task_count(&mut self, old: u64, new: u64) {
+        if let Some(limit) = self.0.get_mut(RLIMIT_NPROC as usize) {
+            if limit.soft == old || limit.soft > new {
+                limit.soft = new;
+            }
+            if limit.hard == old || limit.hard > new {
+                limit.hard = new;
+            }
+        }
     }
 
     /// The limit of a resource; none for a number that is no resource.

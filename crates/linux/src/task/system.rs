@@ -179,7 +179,7 @@ fn sysinfo(context: &mut Context<'_>) -> SysResult {
         .clock()
         .start_monotonic_ns
         .load(Ordering::Relaxed);
-    let total = kernel.config.memory_bytes;
+    let total = kernel.memory_bytes();
     let used: u64 = kernel
         .tasks
         .processes()

@@ -6,6 +6,7 @@ use crate::{Errno, SysResult};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Highest number of a task, as in Linux's default `pid_max`.
 pub const PID_MAX: u32 = 32768;
@@ -37,7 +38,7 @@ impl Inner {
 pub struct Tasks {
     inner: SpinLock<Inner>,
     family: SpinLock<()>,
-    count_max: u32,
+    count_max: AtomicU32,
 }
 
 impl Tasks {
@@ -50,8 +51,18 @@ impl Tasks {
                 ..Inner::default()
             }),
             family: SpinLock::new(()),
-            count_max,
+            count_max: AtomicU32::new(count_max),
         }
+    }
+
+    /// Most tasks.
+    pub fn count_max(&self) -> u32 {
+        self.count_max.load(Ordering::Relaxed)
+    }
+
+    /// Sets how many there may be; how many it was.
+    pub fn set_count_max(&self, count_max: u32) -> u32 {
+        self.count_max.swap(count_max, Ordering::Relaxed)
     }
 
     /// Holds relations between processes still: parents, groups, who is a zombie.
@@ -66,7 +77,7 @@ impl Tasks {
     pub fn allocate_pid(&self) -> SysResult<u32> {
         let mut inner = self.inner.lock();
         let count = inner.tasks.len().max(inner.processes.len());
-        if count as u32 >= self.count_max {
+        if count as u32 >= self.count_max() {
             return Err(Errno::EAGAIN);
         }
         for _ in 0..PID_MAX {

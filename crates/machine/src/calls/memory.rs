@@ -65,7 +65,7 @@ fn copy(
 
 /// What of the heap is touched is watched elsewhere; its size is bounded by what its chunks cost.
 fn grow(monitor: &Arc<Monitor>, len: u64) -> SysResult {
-    let end_max = HEAP_OFFSET + heap_size_max(monitor.watch.limit());
+    let end_max = HEAP_OFFSET + heap_size_max(monitor.watch.limit_max());
     let result = monitor
         .region
         .grow(&monitor.physical, &monitor.tables, len, end_max);

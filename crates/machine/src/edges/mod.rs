@@ -18,6 +18,7 @@ pub(crate) mod pump;
 mod rest;
 mod socket;
 mod stream;
+mod traffic;
 
 use crate::config::{Config, Outbound, Publish, Transport};
 use crate::end::StartError;
@@ -109,6 +110,8 @@ struct Table {
     dirty_head: u32,
     /// Edges that could not receive all, for want of room.
     stalled: Vec<u32>,
+    /// Bytes in and out of edges that were closed.
+    gone: traffic::Traffic,
 }
 
 /// The edges of one machine.
@@ -437,7 +440,9 @@ impl Edges {
         let mut table = self.table();
         let number = u32::try_from(edge).map_err(|_| Errno::EBADF)?;
         let entry = table.edges.get_mut(number as usize);
-        match entry.and_then(Option::take) {
+        let entry = entry.and_then(Option::take);
+        table.note_gone(entry.as_ref(), region);
+        match entry {
             Some(Edge::Stream(stream)) => {
                 if let Some(closing) = stream.close(region, how != 0) {
                     table.edges[number as usize] = Some(Edge::Closing(closing));

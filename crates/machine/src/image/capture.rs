@@ -58,6 +58,10 @@ impl Monitor {
             processor: standing.processor,
         });
         let mut config = self.config.clone();
+        // They may have been changed since the machine began.
+        config.memory_bytes = self.watch.limit();
+        config.cpus_thousandths = self.quota.thousandths();
+        config.task_count_max = self.tasks.max();
         let state = State {
             changeable: withhold(&mut config),
             config,

@@ -42,11 +42,12 @@ pub fn root(kernel: &'static Kernel) -> Arc<dyn Inode> {
         (b"cpulist".as_slice(), line(0x201, range)),
         (
             b"meminfo",
-            line(0x202, {
-                let total = kernel.config.memory_bytes / 1024;
-                format!(
+            Text::node(head(0x202, NodeKind::Regular as u32 | 0o444), move |_| {
+                let total = kernel.memory_bytes() / 1024;
+                let text = format!(
                     "Node 0 MemTotal: {total} kB\nNode 0 MemFree: {total} kB\nNode 0 MemUsed: 0 kB\n"
-                )
+                );
+                Ok(text.into_bytes())
             })
         ),
     ];

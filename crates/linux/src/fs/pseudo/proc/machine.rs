@@ -111,7 +111,6 @@ fn kernel_values(kernel: &'static Kernel) -> Vec<Entry> {
         name.push(b'\n');
         Ok(name)
     });
-    let threads = kernel.config.task_count_max;
     let random = alloc::vec![
         (
             b"boot_id".as_slice(),
@@ -136,7 +135,9 @@ fn kernel_values(kernel: &'static Kernel) -> Vec<Entry> {
         (b"pid_max", value(105, "32768\n")),
         (
             b"threads-max",
-            text(106, move |_| format!("{threads}\n").into_bytes())
+            text(106, move |_| {
+                format!("{}\n", kernel.tasks.count_max()).into_bytes()
+            })
         ),
         (b"cap_last_cap", value(107, "40\n")),
         (b"ngroups_max", value(108, "65536\n")),
@@ -337,7 +338,7 @@ pub(super) fn used_bytes(kernel: &Kernel) -> u64 {
 }
 
 fn meminfo(kernel: &Kernel) -> Vec<u8> {
-    let total = kernel.config.memory_bytes / 1024;
+    let total = kernel.memory_bytes() / 1024;
     let free = total.saturating_sub(used_bytes(kernel) / 1024);
     let rows = [
         ("MemTotal", total),
