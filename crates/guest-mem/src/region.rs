@@ -14,6 +14,7 @@ use cormus_hypercall::layout::{
     VCPU_COUNT_MAX,
 };
 use cormus_linux_abi::{Errno, Pod, SysResult, as_bytes, as_bytes_mut};
+use std::collections::BTreeMap;
 use std::mem::offset_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -40,6 +41,8 @@ pub struct Region {
     read_only_end: AtomicU64,
     /// End of the heap, as an offset.
     end: AtomicU64,
+    /// Parts of the heap that show other files, by their offsets, and their lengths.
+    covered: Mutex<BTreeMap<u64, u64>>,
     /// End of the chunks that the guest has been shown, as an offset; it never falls.
     shown: Mutex<u64>,
 }
@@ -62,6 +65,7 @@ impl Region {
             host,
             read_only_end: AtomicU64::new(0),
             end: AtomicU64::new(HEAP_OFFSET),
+            covered: Mutex::default(),
             shown: Mutex::new(FIRST_CHUNKS * CHUNK_SIZE),
         };
         // SAFETY: the caller gives the place.
@@ -163,11 +167,55 @@ impl Region {
         frozen.copy_to(self.fd(), end)
     }
 
+    /// Shows a file in place of a part of the heap, in all windows. What lies in the region's own file stays there, and is what an image
+    /// of the machine has.
+    ///
+    /// # Errors
+    /// `EFAULT` for what is not whole pages of the heap, `EBUSY` if it shows a file already, or the host's.
+    pub fn cover(&self, address: u64, file: BorrowedFd<'_>, len: u64) -> SysResult<()> {
+        let host = self.host_range(address, len, true)?;
+        let offset = host - self.host;
+        let whole = offset.is_multiple_of(sys::PAGE) && len.is_multiple_of(sys::PAGE) && len > 0;
+        if !whole || offset < HEAP_OFFSET {
+            return Err(Errno::EFAULT);
+        }
+        let mut covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = covered.range(..offset + len).next_back();
+        if before.is_some_and(|(start, len)| start + len > offset) {
+            return Err(Errno::EBUSY);
+        }
+        self.show(offset, len, file.as_raw_fd(), 0)?;
+        covered.insert(offset, len);
+        Ok(())
+    }
+
+    /// Ends [`Region::cover`].
+    pub fn uncover(&self, address: u64) {
+        let offset = address.wrapping_sub(REGION_BASE);
+        let mut covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(len) = covered.remove(&offset) {
+            // The host merges it with what is around it, so that it needs no memory.
+            let _ = self.show(offset, len, self.fd.as_raw_fd(), offset);
+        }
+    }
+
+    fn show(&self, offset: u64, len: u64, file: i32, from: u64) -> SysResult<()> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
+        // SAFETY: the range is part of the heap, in which no reference lies but to atomics, and which is mapped before and after.
+        unsafe { sys::mmap_over(self.host + offset, len, protection, flags, file, from) }
+    }
+
     /// Makes the region what [`Region::thaw`] made it, after a machine has used it. No vCPU runs, and nobody else uses it.
     ///
     /// # Errors
     /// The host's; the region is of no more use then.
     pub fn renew(&self, frozen: &Frozen, end: u64) -> SysResult<()> {
+        let mut covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
+        for (offset, len) in std::mem::take(&mut *covered) {
+            self.show(offset, len, self.fd.as_raw_fd(), offset)?;
+        }
+        drop(covered);
         let first = extents(frozen.fd(), end)?;
         for (start, stop) in without(&extents(self.fd(), REGION_SIZE_MAX)?, &first) {
             self.empty(start, stop - start)?;

@@ -165,12 +165,17 @@ calls! {
     /// Size of the terminal: columns in bits 0..16, rows in 16..32.
     TerminalSize = 73(),
 
-    /// Attaches the published port `guest_port` of `protocol` (6 TCP, 17 UDP) to a control block. An edge; `ENOENT` if it is not published.
+    /// Attaches the published port `guest_port` of `protocol` (6 TCP, 17 UDP; 255 for the export of that number
+    /// among the paths) to a control block. An edge; `ENOENT` if it is neither published nor exported to links.
     EdgeListen = 80("guest_port", "protocol", "control"),
-    /// Takes a waiting connection of a listening edge, with its names as of `EdgeName` unless `local` is 0. An edge; `EAGAIN` if there is none.
-    EdgeAccept = 81("listener", "control", "local", "peer"),
-    /// Begins a connection to, or for UDP fixes, the address in an `edge::Address` at `address`. An edge; `EACCES` if the policy forbids it.
-    EdgeConnect = 82("address", "protocol", "control"),
+    /// Takes a waiting connection of a listening edge, with its names as of `EdgeName` unless `local` is 0. A link in
+    /// memory is shown behind the control block, for which there must be `room` bytes (`edge::LINK_BLOCK_BYTES`) from `control` on. An
+    /// edge; `EAGAIN` if there is none.
+    EdgeAccept = 81("listener", "control", "local", "peer", "room"),
+    /// Begins a connection to, or for UDP fixes, the address in an `edge::Address` at `address`. An edge; `EACCES` if the policy
+    /// forbids it, `ECONNREFUSED` at an address or path of links where nothing is bound. With `room` as for `EdgeAccept` a link may be
+    /// one in memory.
+    EdgeConnect = 82("address", "protocol", "control", "room"),
     /// Ends an edge; what is in its transmit ring is still sent. `how` 0 gracefully, 1 by a reset.
     EdgeClose = 83("edge", "how"),
     /// No more will be written (the ring is sent first).

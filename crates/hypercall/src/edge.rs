@@ -33,6 +33,10 @@ pub mod status {
     pub const ACCEPT: u32 = 8;
     /// The edge failed; [`super::EdgeControl::error`] says why.
     pub const ERROR: u32 = 16;
+    /// Instead of rings the edge has a [`super::LinkPage`] behind its control block, with a ring of each side's behind that.
+    pub const LINK: u32 = 32;
+    /// This machine is side 1 of the link.
+    pub const SIDE: u32 = 64;
 }
 
 /// Counters of one ring, each side's on a cache line of its own.
@@ -71,6 +75,54 @@ pub struct EdgeControl {
 
 /// Bytes that one connected edge takes in the region: a page and two rings.
 pub const EDGE_BYTES: u64 = 4096 + 2 * RING_SIZE;
+
+/// Capacity of one ring of a link in bytes.
+pub const LINK_RING_SIZE: u64 = 128 << 10;
+
+/// Bytes that two machines share for a link: a [`LinkPage`], the ring that side 0 writes, and that of side 1.
+pub const LINK_BYTES: u64 = 4096 + 2 * LINK_RING_SIZE;
+
+/// Bytes that a link takes in the region: a page with its [`EdgeControl`], which is the machine's own, and what is shared.
+pub const LINK_BLOCK_BYTES: u64 = 4096 + LINK_BYTES;
+
+/// Bits of [`LinkSide::ended`].
+pub mod ended {
+    /// The side writes no more.
+    pub const WRITING: u32 = 1;
+    /// The side reads no more: what is written to it is lost.
+    pub const READING: u32 = 2;
+    /// The side has thrown the connection away.
+    pub const RESET: u32 = 4;
+}
+
+/// What one side of a link tells the other. All of it is hostile to who reads it; each side keeps its own counters to itself and
+/// writes them here.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct LinkSide {
+    /// Bytes that this side has written since the beginning.
+    pub tail: AtomicU64,
+    /// Bits of [`mod@ended`].
+    pub ended: AtomicU32,
+    tail_pad: [u32; 13],
+    /// Bytes that this side has read since the beginning.
+    pub head: AtomicU64,
+    head_pad: [u64; 7],
+    /// 1 while this side sleeps until something comes; who writes clears it and rings the bell.
+    pub wants_data: AtomicU32,
+    /// 1 while this side waits for room; who reads clears it and rings the bell.
+    pub wants_room: AtomicU32,
+}
+
+/// The first page of a link's memory.
+#[repr(C)]
+#[derive(Debug)]
+pub struct LinkPage {
+    /// The two sides: the importer's, the exporter's.
+    pub sides: [LinkSide; 2],
+}
+
+const _: () = assert!(size_of::<LinkPage>() == 2 * 192);
 
 /// A queue of edge numbers; the writer owns `tail`, the reader `head`.
 #[repr(C, align(64))]

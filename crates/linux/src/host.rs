@@ -429,6 +429,7 @@ pub fn edge_listen(guest_port: u16, protocol: u8, control: u64) -> SysResult<u32
 pub fn edge_accept(
     listener: u32,
     control: u64,
+    room: u64,
 ) -> SysResult<(u32, (edge::Address, edge::Address))> {
     let mut local = edge::Address::default();
     let mut peer = edge::Address::default();
@@ -439,17 +440,21 @@ pub fn edge_accept(
             control,
             address_mut(&mut local),
             address_mut(&mut peer),
-            0,
+            room,
         ],
     )?;
     Ok((number as u32, (local, peer)))
 }
 
 /// Begins a connection; an edge.
-pub fn edge_connect(to: &edge::Address, protocol: u8, control: u64) -> SysResult<u32> {
+pub fn edge_connect(
+    to: &edge::Address,
+    protocol: u8,
+    (control, room): (u64, u64),
+) -> SysResult<u32> {
     call(
         Call::EdgeConnect,
-        [address(to), u64::from(protocol), control, 0, 0],
+        [address(to), u64::from(protocol), control, room, 0],
     )
     .map(|n| n as u32)
 }

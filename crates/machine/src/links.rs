@@ -136,7 +136,7 @@ fn gone() -> std::io::Error {
 /// # Errors
 /// When nobody is at the other end, or too many connections wait there.
 pub fn dial(dial: impl AsFd) -> std::io::Result<UnixStream> {
-    Ok(link::wire::dial(dial.as_fd(), 0)?.into())
+    Ok(link::wire::dial(dial.as_fd(), 0, None)?.into())
 }
 
 /// Takes a connection from a binding's offer, as a monitor does.
@@ -145,6 +145,9 @@ pub fn dial(dial: impl AsFd) -> std::io::Result<UnixStream> {
 /// When there is none, or it is not of the form [`Form::Plain`].
 pub fn take(offer: impl AsFd) -> std::io::Result<UnixStream> {
     let call = link::wire::receive(offer.as_fd())?;
+    if call.memory.is_some() {
+        return Err(std::io::ErrorKind::Unsupported.into());
+    }
     link::wire::answer(&call.socket, true)?;
     let socket = UnixStream::from(call.socket);
     socket.set_nonblocking(false)?;

@@ -218,7 +218,7 @@ pub(crate) fn held(monitor: &Monitor) -> SysResult<u64> {
     Ok(used(monitor, &status))
 }
 
-/// Bytes that the machine holds: private pages and page tables, the region's file, and what its chunks cost.
+/// Bytes that the machine holds: private pages and page tables, the region's file, what its chunks cost, and what it shares with others.
 fn used(monitor: &Monitor, mut status: &File) -> u64 {
     let mut text = String::new();
     let read = status
@@ -227,7 +227,7 @@ fn used(monitor: &Monitor, mut status: &File) -> u64 {
     let private = read.map_or(0, |_| private_bytes(&text));
     let region =
         rustix::fs::fstat(monitor.region.fd()).map_or(0, |stat| stat.st_blocks as u64 * 512);
-    private + region + monitor.physical.count() * CHUNK_COST
+    private + region + monitor.edges.link_bytes() + monitor.physical.count() * CHUNK_COST
 }
 
 /// Of a process's status: private pages in memory, and page tables twice, since KVM makes as many as the host. A program makes both

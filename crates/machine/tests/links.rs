@@ -139,6 +139,7 @@ fn check(name: &str, form: Form, client: &str, server: &str) {
 /// The same with sockets and with memory.
 fn check_both(name: &str, client: &str, server: &str) {
     check(&format!("{name}-plain"), Form::Plain, client, server);
+    check(&format!("{name}-rings"), Form::Rings, client, server);
 }
 
 #[test]
@@ -232,6 +233,28 @@ connection.sendall(str(count).encode())
     );
 }
 
+#[test]
+fn resets_are_told() {
+    check(
+        "reset",
+        Form::Rings,
+        r"
+wait('listens')
+connection = socket.create_connection(('db', 7000))
+connection.sendall(b'never read')
+wait('closed')
+try: data = connection.recv(10); assert False, data
+except ConnectionResetError: pass
+",
+        r"
+connection, _ = serve().accept()
+assert select.select([connection], [], [], 20)[0]
+connection.close()
+put('closed')
+",
+    );
+}
+
 /// Events until this one has come.
 fn wait_for_event(remote: &Remote, expect: &What, count: u32) {
     let mut events = remote.events().unwrap();
@@ -252,6 +275,12 @@ fn wait_for_event(remote: &Remote, expect: &What, count: u32) {
 
 #[test]
 fn refusals_are_told_inside_and_outside() {
+    [Form::Plain, Form::Rings]
+        .into_iter()
+        .for_each(check_refusals);
+}
+
+fn check_refusals(form: Form) {
     let shared = Shared::new("refusals");
     let client = machine(
         r"
@@ -286,7 +315,8 @@ assert attempt() == errno.ECONNREFUSED
 wait('go')
 listener = serve()
 kept = [listener.accept(), listener.accept()]
-while kept[1][0].recv(10): pass
+try: kept[1][0].recv(10)
+except ConnectionResetError: pass
 put('ended')
 wait('end')
 ",
@@ -298,7 +328,7 @@ wait('end')
     let refused = |reason| What::Refused(reason);
     wait_for_event(&importer, &refused(Reason::NotBound), 50);
     shared.wait_for("unbound");
-    bind(&importer, &exporter, Form::Plain);
+    bind(&importer, &exporter, form);
     shared.put("bound");
     wait_for_event(&importer, &refused(Reason::NotListening), 1);
     let turned_away = What::TurnedAway {
@@ -316,7 +346,7 @@ wait('end')
     wait_for_event(&importer, &refused(Reason::NotBound), 1);
     shared.wait_for("ended");
     // The exporter's machine takes no more, so that the binding leads nowhere.
-    bind(&importer, &exporter, Form::Plain);
+    bind(&importer, &exporter, form);
     let port = ExportAt::Tcp(PORT);
     exporter.withdraw_export(&port, CLIENT, false).unwrap();
     assert!(exporter.withdraw_export(&port, CLIENT, false).is_err());
@@ -360,6 +390,10 @@ assert peer[0] == '198.18.0.3'",
 
 #[test]
 fn in_a_clone_connections_are_reset_and_bindings_made_anew() {
+    [Form::Plain, Form::Rings].into_iter().for_each(check_clone);
+}
+
+fn check_clone(form: Form) {
     let shared = Shared::new("clone");
     let program = r"
 wait('listens')
@@ -394,7 +428,7 @@ second.sendall(second.recv(10).upper())
         of_server(),
     );
     let (importer, exporter) = (client.remote(), server.remote());
-    bind(&importer, &exporter, Form::Plain);
+    bind(&importer, &exporter, form);
     let (client, server) = (run(client), run(server));
     shared.wait_for("ready");
     let image = importer.capture().unwrap();
@@ -405,7 +439,7 @@ second.sendall(second.recv(10).upper())
     let importer = clone.remote();
     let clone = run(clone);
     shared.wait_for("asks");
-    bind(&importer, &exporter, Form::Plain);
+    bind(&importer, &exporter, form);
     shared.put("bound");
     assert_eq!(clone.join().unwrap(), End::Exited(0));
     assert_eq!(server.join().unwrap(), End::Exited(0));
@@ -413,6 +447,10 @@ second.sendall(second.recv(10).upper())
 
 #[test]
 fn unix_sockets_are_imports_and_exports() {
+    [Form::Plain, Form::Rings].into_iter().for_each(check_unix);
+}
+
+fn check_unix(form: Form) {
     let shared = Shared::new("unix");
     let client = machine(
         r"
@@ -463,10 +501,122 @@ put('over')
     let (dial, offer) = binding();
     let (importer, exporter) = (client.remote(), server.remote());
     let import = ImportAt::Path(b"/run/import".to_vec());
-    importer.bind_import(import, dial, Form::Plain).unwrap();
+    importer.bind_import(import, dial, form).unwrap();
     let export = ExportAt::Path(b"/tmp/export".to_vec());
     exporter.serve_export(export, CLIENT, offer).unwrap();
     let (client, server) = (run(client), run(server));
     assert_eq!(client.join().unwrap(), End::Exited(0), "the client");
     assert_eq!(server.join().unwrap(), End::Exited(0), "the server");
+}
+
+#[test]
+fn a_machine_that_ends_resets_its_links() {
+    for form in [Form::Plain, Form::Rings] {
+        let shared = Shared::new("ends");
+        let client = machine(
+            r"
+wait('listens')
+connection = socket.create_connection(('db', 7000))
+assert connection.recv(10) == b'hello'
+put('ready')
+rest = b''
+try: rest = connection.recv(10)
+except ConnectionResetError: put('reset')
+assert rest == b''
+try:
+    while True: connection.send(b'x'); time.sleep(0.001)
+except BrokenPipeError: pass
+",
+            &shared,
+            of_client(),
+        );
+        let server = machine(
+            "connection, _ = serve().accept()
+connection.sendall(b'hello')
+time.sleep(60)",
+            &shared,
+            of_server(),
+        );
+        let (importer, exporter) = (client.remote(), server.remote());
+        bind(&importer, &exporter, form);
+        let (client, server) = (run(client), run(server));
+        shared.wait_for("ready");
+        exporter.end();
+        assert_eq!(server.join().unwrap(), End::Signaled(9));
+        assert_eq!(client.join().unwrap(), End::Exited(0), "{form:?}");
+        // A socket of the host cannot tell an end from a reset.
+        assert_eq!(shared.0.join("reset").exists(), form == Form::Rings);
+    }
+}
+
+/// Connections that come and go, with what they carry in small and large pieces, and sleeps in between on both sides.
+#[test]
+fn many_connections_with_epoll() {
+    check_both(
+        "many",
+        r"
+import random, selectors
+random.seed(1)
+wait('listens')
+poll = selectors.EpollSelector()
+live, done = 0, 0
+def begin():
+    connection = socket.create_connection(('db', 7000))
+    connection.setblocking(False)
+    size = random.choice([1, 100, 5000, 300_000])
+    poll.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE, [size, size])
+while done < 200:
+    while live < 20 and done + live < 200:
+        begin()
+        live += 1
+    if random.random() < 0.02: time.sleep(0.003)
+    for key, mask in poll.select():
+        connection, left = key.fileobj, key.data
+        if mask & selectors.EVENT_WRITE:
+            left[0] -= connection.send(b'x' * min(left[0], 70_000))
+            if left[0] == 0:
+                connection.shutdown(socket.SHUT_WR)
+                poll.modify(connection, selectors.EVENT_READ, left)
+        if mask & selectors.EVENT_READ:
+            data = connection.recv(100_000)
+            left[1] -= len(data)
+            if not data:
+                assert left == [0, 0], left
+                poll.unregister(connection)
+                connection.close()
+                live, done = live - 1, done + 1
+",
+        r"
+import random, selectors
+random.seed(2)
+listener = serve()
+poll = selectors.EpollSelector()
+poll.register(listener, selectors.EVENT_READ)
+done = 0
+while done < 200:
+    if random.random() < 0.02: time.sleep(0.002)
+    for key, mask in poll.select():
+        if key.fileobj is listener:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            poll.register(connection, selectors.EVENT_READ, [b'', False])
+            continue
+        connection, state = key.fileobj, key.data
+        if mask & selectors.EVENT_READ and len(state[0]) < 200_000:
+            part = connection.recv(50_000)
+            state[0] += part
+            state[1] |= not part
+        if state[0]:
+            try: state[0] = state[0][connection.send(state[0]):]
+            except BlockingIOError: pass
+        if state[0]:
+            poll.modify(connection, selectors.EVENT_WRITE | (0 if state[1] or len(state[0]) >= 200_000 else selectors.EVENT_READ), state)
+        elif state[1]:
+            poll.unregister(connection)
+            connection.close()
+            done += 1
+        else:
+            poll.modify(connection, selectors.EVENT_READ, state)
+",
+    );
 }

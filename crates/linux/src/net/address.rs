@@ -73,6 +73,11 @@ impl InetAddress {
         }
     }
 
+    /// Whether only a link can lead there: RFC 2544's addresses, which no network routes.
+    pub(super) fn is_virtual(&self) -> bool {
+        !self.v6 && self.bytes[0] == 198 && self.bytes[1] & 0xfe == 18
+    }
+
     /// Whether it names this machine: loopback, its own address or the wildcard.
     pub(super) fn is_local(&self) -> bool {
         self.is_any()

@@ -20,6 +20,7 @@ mod unix;
 pub(crate) use address::MACHINE_ADDRESS;
 pub use calls::CALLS;
 pub use flight::{Flight, InFlight};
+pub(crate) use inet::link as links;
 pub use inet::{Inet, outside};
 pub use message::{Control, Credentials};
 pub use socket::{Flags, RecvOutcome, Socket, SocketOps};

@@ -8,6 +8,7 @@ use super::SpinLock;
 use crate::Errno;
 use crate::edges;
 use crate::host::{self, Wake};
+use crate::net::links;
 use crate::task::Task;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -52,6 +53,8 @@ pub struct WaitQueue {
     observers: SpinLock<Vec<Weak<dyn Observer>>>,
     /// Whether the object may change by what the world does: only who sleeps for that should serve the machine's edges.
     of_world: AtomicBool,
+    /// What looking at links before a sleep here is worth.
+    patience: links::Patience,
 }
 
 impl core::fmt::Debug for WaitQueue {
@@ -82,6 +85,7 @@ impl WaitQueue {
             observer_count: AtomicU32::new(0),
             observers: SpinLock::new(Vec::new()),
             of_world: AtomicBool::new(of_world),
+            patience: links::Patience::new(),
         }
     }
 
@@ -92,6 +96,9 @@ impl WaitQueue {
 
     /// Sleeps while the sequence is `seen`, and serves the news that came meanwhile.
     fn sleep(&self, seen: u32, deadline_ns: u64) -> Wake {
+        if self.of_world.load(Ordering::Relaxed) && links::prepare_sleep(&self.patience) {
+            return Wake::Woken;
+        }
         self.sleepers.fetch_add(1, Ordering::SeqCst);
         let wake = if self.sequence.load(Ordering::SeqCst) != seen {
             Wake::Woken

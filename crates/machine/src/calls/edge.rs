@@ -8,7 +8,7 @@ use cormus_hypercall::edge::Address;
 use cormus_linux_abi::{Errno, SysResult};
 use std::sync::Arc;
 
-pub(super) fn answer(monitor: &Arc<Monitor>, call: Call, [a, b, c, d, ..]: Arguments) -> SysResult {
+pub(super) fn answer(monitor: &Arc<Monitor>, call: Call, [a, b, c, d, e]: Arguments) -> SysResult {
     let (edges, region) = (&monitor.edges, &monitor.region);
     match call {
         Call::EdgeListen => edges
@@ -17,7 +17,7 @@ pub(super) fn answer(monitor: &Arc<Monitor>, call: Call, [a, b, c, d, ..]: Argum
                 pump::start_io_thread(monitor);
             }),
         Call::EdgeAccept => {
-            let number = edges.accept(region, a, b)?;
+            let number = edges.accept(region, a, b, e)?;
             // 0 if nobody asks for them.
             if c != 0 {
                 write_names(monitor, number, (c, d))?;
@@ -26,7 +26,7 @@ pub(super) fn answer(monitor: &Arc<Monitor>, call: Call, [a, b, c, d, ..]: Argum
         }
         Call::EdgeConnect => {
             let address = region.read::<Address>(a)?;
-            edges.connect(region, &address, b, c).inspect(|_| {
+            edges.connect(region, &address, b, (c, d)).inspect(|_| {
                 pump::start_io_thread(monitor);
             })
         }

@@ -8,10 +8,11 @@
 use super::socket::Piece;
 use crate::files::Changes;
 use cormus_guest_mem::Region;
-use cormus_hypercall::edge::{EDGE_BYTES, EdgeControl, RING_SIZE, RingCounters};
+use cormus_hypercall::edge::{EDGE_BYTES, EdgeControl, LINK_BYTES, RING_SIZE, RingCounters};
 use cormus_hypercall::layout::{HEAP_OFFSET, REGION_BASE};
 use cormus_linux_abi::{Errno, SysResult};
 use std::mem::offset_of;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -66,12 +67,26 @@ impl Control {
         Ok(control)
     }
 
+    /// Shows the memory of a link behind the block.
+    pub(super) fn cover(&self, region: &Region, memory: BorrowedFd<'_>) -> SysResult<()> {
+        region.cover(self.address + BUFFERS, memory, LINK_BYTES)
+    }
+
+    pub(super) fn uncover(&self, region: &Region) {
+        region.uncover(self.address + BUFFERS);
+    }
+
+    /// Before the guest sees anything that came from outside by another way.
+    pub(super) fn settle(&self, region: &Region) {
+        self.changes.settle(region);
+    }
+
     /// Where it lies, and its counters of received and sent bytes.
     pub(super) fn image(&self) -> (u64, u64, u64) {
         (self.address, self.received, self.sent)
     }
 
-    fn word<'a>(&self, region: &'a Region, offset: usize) -> &'a AtomicU32 {
+    pub(super) fn word<'a>(&self, region: &'a Region, offset: usize) -> &'a AtomicU32 {
         let word = region.word(self.address + offset as u64);
         word.expect("the control block was checked, and the region only grows")
     }

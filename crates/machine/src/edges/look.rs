@@ -1,5 +1,6 @@
 //! Edges as an onlooker sees them.
 
+use super::link::Link;
 use super::{Edge, Edges, socket};
 use crate::config::{Publish, Transport};
 use crate::world::{Connection, PublishedPort};
@@ -31,18 +32,22 @@ impl Edges {
                 peer: socket::peer(socket),
             })
         };
+        // A Unix socket's link has no addresses.
+        let link = |link: &Link| {
+            Some(Connection {
+                transport: Transport::Tcp,
+                accepted: link.accepted(),
+                local: socket::to_host(&link.names.0)?,
+                peer: socket::to_host(&link.names.1),
+            })
+        };
         let edges = table.edges.iter().flatten();
         let connections = edges.filter_map(|edge| match edge {
             Edge::Stream(stream) => match stream.link() {
-                // A Unix socket's has no addresses.
-                Some(link) => Some(Connection {
-                    transport: Transport::Tcp,
-                    accepted: link.accepted(),
-                    local: socket::to_host(&link.names.0)?,
-                    peer: socket::to_host(&link.names.1),
-                }),
+                Some(found) => link(found),
                 None => connection(Transport::Tcp, &stream.socket),
             },
+            Edge::Rings(rings) => link(rings.link()),
             Edge::Datagrams(datagrams) if datagrams.published.is_none() => {
                 connection(Transport::Udp, datagrams.socket())
             }

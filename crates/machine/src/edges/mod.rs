@@ -37,6 +37,7 @@ use cormus_linux_abi::{Errno, SysResult};
 use datagram::Datagrams;
 use flash::Flash;
 pub(crate) use flash::Progress;
+use link::rings::Rings;
 use link::{Ends, Link};
 use rustix::event::{EventfdFlags, epoll};
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,7 @@ enum Edge {
         handed: VecDeque<Handed>,
     },
     Stream(Stream),
+    Rings(Rings),
     Datagrams(Datagrams),
     /// A connection of the machine that this one continues; it has been reset.
     Lost(Control),
@@ -99,7 +101,8 @@ pub(crate) enum Place {
 enum Handed {
     /// The one that a flash clone is made for.
     Flash(OwnedFd),
-    Link(OwnedFd, Link),
+    /// With its memory, if it has any.
+    Link(OwnedFd, Option<OwnedFd>, Link),
 }
 
 #[derive(Debug, Default)]
@@ -329,7 +332,13 @@ impl Edges {
     }
 
     /// Takes a waiting connection.
-    pub(crate) fn accept(&self, region: &Region, listener: u64, control: u64) -> SysResult {
+    pub(crate) fn accept(
+        &self,
+        region: &Region,
+        listener: u64,
+        control: u64,
+        room: u64,
+    ) -> SysResult {
         let mut table = self.table();
         let Edge::Listener {
             control: listening,
@@ -354,16 +363,23 @@ impl Edges {
             self.flash.reach(Progress::Accepts);
             return Err(Errno::EAGAIN);
         }
-        let stream = match next {
-            Some(Handed::Link(socket, link)) => Stream::of_link(socket, new, link, region),
+        let edge = match next {
+            Some(Handed::Link(socket, memory, link)) => {
+                let memory = memory.map(|memory| (memory, room));
+                Self::edge_of_link(socket, memory, new, link, region)?
+            }
             Some(Handed::Flash(socket)) => {
-                let number = self.add_stream(&mut table, Stream::new(socket, new, true, region))?;
+                let stream = Stream::new(socket, new, true, region);
+                let number = self.add_connection(&mut table, Edge::Stream(stream))?;
                 if !warms_up {
                     self.ends_with(number as u32);
                 }
                 return Ok(number);
             }
-            None => Stream::new(self.accept_published(published)?, new, true, region),
+            None => {
+                let accepted = self.accept_published(published)?;
+                Edge::Stream(Stream::new(accepted, new, true, region))
+            }
         };
         // Readiness must be true: a program may accept without O_NONBLOCK after a poll.
         let mut published = published.iter();
@@ -372,7 +388,8 @@ impl Edges {
         if more {
             listening.set_status(region, status::ACCEPT);
         }
-        self.add_stream(&mut table, stream)
+        self.add_connection(&mut table, edge)
+            .inspect_err(|_| link::rings::uncover(region, control))
     }
 
     fn accept_published(&self, published: &[usize]) -> SysResult<OwnedFd> {
@@ -385,10 +402,15 @@ impl Edges {
         attempts.next().ok_or(Errno::EAGAIN)?
     }
 
-    fn add_stream(&self, table: &mut Table, stream: Stream) -> SysResult {
-        let number = table.add(Edge::Stream(stream))?;
-        if let Some(Some(Edge::Stream(stream))) = table.edges.get(number as usize) {
-            self.watch(stream.socket.as_fd(), number)
+    fn add_connection(&self, table: &mut Table, edge: Edge) -> SysResult {
+        let number = table.add(edge)?;
+        let socket = match &table.edges[number as usize] {
+            Some(Edge::Stream(stream)) => Some(&stream.socket),
+            Some(Edge::Rings(rings)) => Some(&rings.socket),
+            _ => None,
+        };
+        if let Some(socket) = socket {
+            self.watch(socket.as_fd(), number)
                 .inspect_err(|_| table.remove(number))?;
         }
         self.added();
@@ -401,11 +423,11 @@ impl Edges {
         region: &Region,
         address: &Address,
         protocol: u64,
-        control: u64,
+        (control, room): (u64, u64),
     ) -> SysResult {
         let transport = Transport::from_number(protocol).ok_or(Errno::EPROTONOSUPPORT)?;
         if let Some(at) = self.import_at(address) {
-            return self.connect_link(region, at, transport, control);
+            return self.connect_link(region, at, transport, (control, room));
         }
         let to = socket::to_host(address).ok_or(Errno::EAFNOSUPPORT)?;
         if !policy::permits(&self.outbound, to) {
@@ -421,7 +443,8 @@ impl Edges {
         match transport {
             Transport::Tcp => {
                 socket::no_delay(&socket);
-                self.add_stream(&mut table, Stream::new(socket, control, connected, region))
+                let stream = Stream::new(socket, control, connected, region);
+                self.add_connection(&mut table, Edge::Stream(stream))
             }
             Transport::Udp => {
                 let socket = Arc::new(socket);
@@ -456,6 +479,7 @@ impl Edges {
                     socket::stop_listening(socket);
                 }
             }
+            Some(Edge::Rings(rings)) => rings.close(region, how != 0),
             Some(Edge::Datagrams(datagrams)) => self.unwatch(datagrams.socket().as_fd()),
             Some(Edge::Lost(_)) => {}
             Some(Edge::Closing(closing)) => {
@@ -479,6 +503,10 @@ impl Edges {
         match self.table().get(edge)? {
             Edge::Stream(stream) => {
                 stream.shut_down(region);
+                Ok(0)
+            }
+            Edge::Rings(rings) => {
+                rings.shut_down(region);
                 Ok(0)
             }
             Edge::Lost(_) => Ok(0),
@@ -505,6 +533,7 @@ impl Edges {
                 Some(link) => return Ok(link.names),
                 None => &stream.socket,
             },
+            Edge::Rings(rings) => return Ok(rings.link().names),
             Edge::Datagrams(datagrams) => datagrams.socket(),
             Edge::Lost(_) => return Err(Errno::ENOTCONN),
             Edge::Closing(_) => return Err(Errno::EBADF),
@@ -562,10 +591,25 @@ impl Edges {
                 } else {
                     stream.transmit(region)
                 };
-                if news && !answered {
-                    self.tell_answered(stream);
+                if let Some(link) = stream.link()
+                    && news
+                    && !answered
+                {
+                    self.tell_answered(link, stream.is_connected());
                 }
                 (news, stream.is_stalled())
+            }
+            Edge::Rings(rings) if ready => {
+                let answered = rings.is_connected();
+                let news = rings.ready(region);
+                if news && !answered {
+                    self.tell_answered(rings.link(), rings.is_connected());
+                }
+                (news, false)
+            }
+            Edge::Rings(rings) => {
+                rings.ring();
+                (false, false)
             }
             Edge::Datagrams(datagrams) => {
                 let mut news = datagrams.transmit(region, &self.outbound);
@@ -640,6 +684,7 @@ impl Edge {
         match self {
             Edge::Listener { control, .. } | Edge::Lost(control) => Some(control),
             Edge::Stream(stream) => Some(stream.control()),
+            Edge::Rings(rings) => Some(rings.control()),
             Edge::Datagrams(datagrams) => Some(datagrams.control()),
             Edge::Closing(_) => None,
         }
@@ -698,7 +743,7 @@ impl Table {
         self.edges.iter().flatten().any(|edge| match edge {
             Edge::Listener { published, .. } => published.contains(&index),
             Edge::Datagrams(datagrams) => datagrams.published == Some(index),
-            Edge::Stream(_) | Edge::Lost(_) | Edge::Closing(_) => false,
+            Edge::Stream(_) | Edge::Rings(_) | Edge::Lost(_) | Edge::Closing(_) => false,
         })
     }
 

@@ -20,7 +20,7 @@ impl Edges {
         let socket = socket.take().ok_or(Errno::ENOENT)?;
         let mut stream = Stream::new(socket, control, true, region);
         stream.program = Some(program);
-        let number = self.add_stream(&mut self.table(), stream)?;
+        let number = self.add_connection(&mut self.table(), Edge::Stream(stream))?;
         // Numbers of edges are small.
         Ok(number as u32)
     }

@@ -57,6 +57,9 @@ impl Held<'_> {
             Edge::Stream(stream) => FrozenEdge::Connection {
                 control: stream.control().image().0,
             },
+            Edge::Rings(rings) => FrozenEdge::Connection {
+                control: rings.control().image().0,
+            },
             Edge::Lost(control) => FrozenEdge::Connection {
                 control: control.image().0,
             },

@@ -107,6 +107,12 @@ pub(super) fn shutdown_write(socket: &OwnedFd) {
     let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
 }
 
+/// Sends one byte that means nothing but that it is there. Where it finds no room, others are there.
+pub(super) fn ring(socket: &OwnedFd) {
+    let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+    let _ = rustix::net::send(socket, &[1], flags);
+}
+
 pub(super) fn shutdown_both(socket: &OwnedFd) {
     // Fails only if the connection is gone.
     let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);

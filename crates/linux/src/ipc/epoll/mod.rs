@@ -18,6 +18,7 @@ pub use calls::CALLS;
 pub use item::Membership;
 
 use crate::fs::{Events, File, FileOps, Inode};
+use crate::net::links;
 use crate::sync::{Mutex, Observer, SpinLock, WaitError, WaitQueue};
 use crate::task::Task;
 use crate::{Errno, SysResult, edges};
@@ -237,6 +238,8 @@ impl Epoll {
 
     /// Waits for events; between one and `max` reports, or none when `deadline_ns` (`None`: at once) passes.
     fn wait(&self, task: &Task, max: usize, deadline_ns: Option<u64>) -> SysResult<Vec<Report>> {
+        // Files that are always ready are no reason not to hear of others.
+        links::look();
         let Some(deadline) = deadline_ns else {
             // Who never sleeps learns of the world here.
             edges::drain_news();

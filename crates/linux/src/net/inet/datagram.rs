@@ -85,7 +85,7 @@ impl DatagramEdge {
         arrivals: Arc<Arrivals>,
     ) -> SysResult<Arc<DatagramEdge>> {
         let block = Block::new()?;
-        let number = host::edge_connect(&to.to_edge(), UDP, block.address)?;
+        let number = host::edge_connect(&to.to_edge(), UDP, (block.address, 0))?;
         Ok(Self::attach(number, block, arrivals, Some(to), alias))
     }
 

@@ -4,6 +4,7 @@
     reason = "control blocks lie in frames of the region, reached by address"
 )]
 
+use super::link::{self, LinkState};
 use crate::edges::{self, EdgeOwner};
 use crate::fs::Events;
 use crate::io::{Dst, Src};
@@ -18,7 +19,8 @@ use crate::{Errno, SysResult, frames, host, time};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use cormus_hypercall::edge::{
-    Address, BOARD_SLOTS, EDGE_BYTES, EdgeControl, PATH_PROTOCOL, PATH_VERSION, RING_SIZE, status,
+    Address, BOARD_SLOTS, EDGE_BYTES, EdgeControl, LINK_BLOCK_BYTES, PATH_PROTOCOL, PATH_VERSION,
+    RING_SIZE, status,
 };
 use cormus_linux_abi::PAGE_SIZE;
 
@@ -26,6 +28,8 @@ use cormus_linux_abi::PAGE_SIZE;
 const WRITABLE_ROOM: u64 = RING_SIZE / 4;
 
 const FRAME_COUNT: usize = EDGE_BYTES.div_ceil(PAGE_SIZE) as usize;
+const LINK_FRAME_COUNT: usize = LINK_BLOCK_BYTES.div_ceil(PAGE_SIZE) as usize;
+const _: () = assert!(EDGE_BYTES <= LINK_BLOCK_BYTES);
 
 /// A program that sends and then computes is not made to wait for the monitor's slow path: after this time without a flush, it
 /// flushes itself. A flush costs 25 µs where an exit is dear, so that one in 0.1 ms would be a fifth of a busy server's time.
@@ -37,23 +41,41 @@ static LAST_FLUSH_NS: AtomicU64 = AtomicU64::new(0);
 /// A control block with its rings.
 pub(super) struct Block {
     pub(super) address: u64,
+    frame_count: usize,
 }
 
 impl Block {
     pub(super) fn new() -> SysResult<Block> {
-        let address = frames::allocate(FRAME_COUNT)?;
+        Block::of(FRAME_COUNT)
+    }
+
+    /// One that has room for a link, which may turn out to be none.
+    fn for_link() -> SysResult<Block> {
+        Block::of(LINK_FRAME_COUNT)
+    }
+
+    fn of(frame_count: usize) -> SysResult<Block> {
+        let address = frames::allocate(frame_count)?;
         // SAFETY: the frames were just allocated to us; the head page is all that must be zero.
         unsafe {
             platform()
                 .region(address)
                 .write_bytes(0, PAGE_SIZE as usize)
         };
-        Ok(Block { address })
+        Ok(Block {
+            address,
+            frame_count,
+        })
     }
 
     pub(super) fn control(&self) -> &EdgeControl {
         // SAFETY: the block was zeroed, which is a valid `EdgeControl` of atomics, and lives as long as `self`.
         unsafe { &*platform().region(self.address).cast::<EdgeControl>() }
+    }
+
+    /// Bytes of it, as the monitor is told.
+    fn room(&self) -> u64 {
+        self.frame_count as u64 * PAGE_SIZE
     }
 
     pub(super) fn receive(&self) -> RingView<'_> {
@@ -95,7 +117,7 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        frames::free(self.address, FRAME_COUNT);
+        frames::free(self.address, self.frame_count);
     }
 }
 
@@ -104,6 +126,8 @@ pub(in crate::net) struct ListeningEdge {
     number: u32,
     block: Block,
     queue: Arc<WaitQueue>,
+    /// Whether links may come.
+    exported: bool,
 }
 
 impl ListeningEdge {
@@ -111,8 +135,12 @@ impl ListeningEdge {
     ///
     /// # Errors
     /// `ENOENT` if it is neither.
-    pub(super) fn open(port: u16, queue: Arc<WaitQueue>) -> SysResult<Arc<ListeningEdge>> {
-        ListeningEdge::attach(port, TCP, queue)
+    pub(super) fn open(
+        port: u16,
+        exported: bool,
+        queue: Arc<WaitQueue>,
+    ) -> SysResult<Arc<ListeningEdge>> {
+        ListeningEdge::attach(port, TCP, exported, queue)
     }
 
     /// Attaches an exported path, by its number.
@@ -123,10 +151,15 @@ impl ListeningEdge {
         number: u16,
         queue: Arc<WaitQueue>,
     ) -> SysResult<Arc<ListeningEdge>> {
-        ListeningEdge::attach(number, PATH_PROTOCOL, queue)
+        ListeningEdge::attach(number, PATH_PROTOCOL, true, queue)
     }
 
-    fn attach(place: u16, protocol: u8, queue: Arc<WaitQueue>) -> SysResult<Arc<ListeningEdge>> {
+    fn attach(
+        place: u16,
+        protocol: u8,
+        exported: bool,
+        queue: Arc<WaitQueue>,
+    ) -> SysResult<Arc<ListeningEdge>> {
         let block = Block::new()?;
         let number = host::edge_listen(place, protocol, block.address)?;
         queue.joins_world();
@@ -134,6 +167,7 @@ impl ListeningEdge {
             number,
             block,
             queue,
+            exported,
         });
         let owner: Arc<dyn EdgeOwner> = edge.clone();
         edges::register(number, &owner);
@@ -163,9 +197,13 @@ impl ListeningEdge {
         if before & status::ACCEPT == 0 {
             return Err(Errno::EAGAIN);
         }
-        let block = Block::new()?;
+        let block = if self.exported {
+            Block::for_link()?
+        } else {
+            Block::new()?
+        };
         // The monitor sets the bit again if another connection waits.
-        let (number, names) = host::edge_accept(self.number, block.address)?;
+        let (number, names) = host::edge_accept(self.number, block.address, block.room())?;
         let end = EdgeEnd::attach(number, block, queue.clone());
         Ok((end, names_of(&names)))
     }
@@ -205,11 +243,17 @@ pub(in crate::net) struct EdgeEnd {
     read_closed: AtomicBool,
     write_closed: AtomicBool,
     closed: AtomicBool,
+    link: Option<Arc<LinkState>>,
 }
 
 impl EdgeEnd {
     fn attach(number: u32, block: Block, queue: Arc<WaitQueue>) -> Arc<EdgeEnd> {
         queue.joins_world();
+        let bits = block.status();
+        let link = (bits & status::LINK != 0).then(|| {
+            let side = usize::from(bits & status::SIDE != 0);
+            LinkState::new(block.address, side, queue.clone())
+        });
         let end = Arc::new(EdgeEnd {
             number,
             block,
@@ -219,6 +263,7 @@ impl EdgeEnd {
             read_closed: AtomicBool::new(false),
             write_closed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            link,
         });
         let owner: Arc<dyn EdgeOwner> = end.clone();
         edges::register(number, &owner);
@@ -232,7 +277,12 @@ impl EdgeEnd {
     /// # Errors
     /// What the monitor's policy or the host says.
     pub(super) fn connect(to: &InetAddress, queue: Arc<WaitQueue>) -> SysResult<Arc<EdgeEnd>> {
-        EdgeEnd::connect_to(&to.to_edge(), queue)
+        let block = if to.is_virtual() {
+            Block::for_link()?
+        } else {
+            Block::new()?
+        };
+        EdgeEnd::connect_to(&to.to_edge(), block, queue)
     }
 
     /// Begins a connection to the import of this number among the paths.
@@ -248,12 +298,11 @@ impl EdgeEnd {
             port: number,
             ..Address::default()
         };
-        EdgeEnd::connect_to(&path, queue)
+        EdgeEnd::connect_to(&path, Block::for_link()?, queue)
     }
 
-    fn connect_to(to: &Address, queue: Arc<WaitQueue>) -> SysResult<Arc<EdgeEnd>> {
-        let block = Block::new()?;
-        let number = host::edge_connect(to, TCP, block.address)?;
+    fn connect_to(to: &Address, block: Block, queue: Arc<WaitQueue>) -> SysResult<Arc<EdgeEnd>> {
+        let number = host::edge_connect(to, TCP, (block.address, block.room()))?;
         Ok(EdgeEnd::attach(number, block, queue))
     }
 
@@ -299,6 +348,22 @@ impl EdgeEnd {
         self.block.post(self.number);
     }
 
+    /// Nothing can be written now: has what there is sent, or read, and is told when there is room.
+    fn want_room(&self) {
+        let Some(link) = &self.link else {
+            self.post();
+            self.block.control().wants_room.store(1, Ordering::SeqCst);
+            host::edge_flush();
+            return;
+        };
+        link.wait_for_room();
+        self.watch();
+        // Who reads may sleep, and does not know yet.
+        if is_posted() {
+            host::edge_flush();
+        }
+    }
+
     /// Sends at once if nobody has flushed for a while: a busy loop of requests flushes when it sleeps.
     fn flush_if_stale(&self) {
         let now = time::monotonic_ns();
@@ -308,8 +373,45 @@ impl EdgeEnd {
         }
     }
 
+    /// The ring that this side reads.
+    fn receive(&self) -> RingView<'_> {
+        match &self.link {
+            Some(link) => link.receive(),
+            None => self.block.receive(),
+        }
+    }
+
+    /// The ring that this side writes.
+    fn transmit(&self) -> RingView<'_> {
+        match &self.link {
+            Some(link) => link.transmit(),
+            None => self.block.transmit(),
+        }
+    }
+
+    /// Room from which on it counts as writable.
+    fn writable_room(&self) -> u64 {
+        let link = self.link.as_ref();
+        link.map_or(WRITABLE_ROOM, |_| link::WRITABLE_ROOM)
+    }
+
+    /// Has a link looked at until somebody sleeps.
+    fn watch(&self) {
+        if let Some(link) = &self.link {
+            link::watch(link);
+        }
+    }
+
+    /// Bits of [`status`], with what the other side of a link says.
+    fn status(&self) -> u32 {
+        if let Some(link) = &self.link {
+            link.note_end();
+        }
+        self.block.status()
+    }
+
     fn take_error(&self) -> Option<Errno> {
-        if self.block.status() & status::ERROR == 0 {
+        if self.status() & status::ERROR == 0 {
             return None;
         }
         match self.block.control().error.swap(0, Ordering::AcqRel) {
@@ -317,6 +419,12 @@ impl EdgeEnd {
             number => Some(Errno::new(number as i32)),
         }
     }
+}
+
+/// Whether the monitor has something to do for an edge at the next flush.
+pub(super) fn is_posted() -> bool {
+    let dirty = &platform().board().dirty;
+    dirty.head.load(Ordering::Relaxed) != dirty.tail.load(Ordering::Relaxed)
 }
 
 /// Somebody has just slept in the monitor, which flushes.
@@ -328,6 +436,8 @@ impl EdgeOwner for EdgeEnd {
     fn edge_changed(&self) {
         self.block.control().announced.store(0, Ordering::SeqCst);
         flushed();
+        // Its bell has rung, so that it would ring no more.
+        self.watch();
         self.queue.notify();
     }
 }
@@ -338,33 +448,44 @@ impl Transport for EdgeEnd {
         if let Some(error) = self.take_error() {
             return Err(error);
         }
-        let gone = self.block.status() & (status::WRITE_END | status::ERROR) != 0;
-        if gone || self.write_closed.load(Ordering::SeqCst) {
+        let gone = self.status() & (status::WRITE_END | status::ERROR) != 0;
+        let lost = self.link.as_ref().is_some_and(|link| link.reads_no_more());
+        if gone || lost || self.write_closed.load(Ordering::SeqCst) {
             return Err(Errno::EPIPE);
         }
         if src.remaining() == 0 {
             return Ok(0);
         }
-        let view = self.block.transmit();
+        let view = self.transmit();
         if view.room() == 0 {
-            self.post();
-            self.block.control().wants_room.store(1, Ordering::SeqCst);
-            host::edge_flush();
+            self.want_room();
             if view.room() == 0 {
                 return Err(Errno::EAGAIN);
             }
         }
         let sent = view.write(src)?;
         drop(guard);
-        self.post();
-        self.flush_if_stale();
+        match &self.link {
+            Some(link) => {
+                if link.written() {
+                    self.post();
+                }
+                if is_posted() {
+                    self.flush_if_stale();
+                }
+            }
+            None => {
+                self.post();
+                self.flush_if_stale();
+            }
+        }
         Ok(sent as usize)
     }
 
     fn recv(&self, dst: &mut Dst<'_>, flags: Flags) -> SysResult<RecvOutcome> {
         let guard = self.reader.lock();
-        let status_before = self.block.status();
-        let view = self.block.receive();
+        let status_before = self.status();
+        let view = self.receive();
         if view.filled() == 0 {
             if let Some(error) = self.take_error() {
                 return Err(error);
@@ -384,8 +505,13 @@ impl Transport for EdgeEnd {
             view.read(dst, 0, u64::MAX, peek)?
         };
         drop(guard);
-        // The monitor stops receiving while the ring is full; it looks again when the edge is posted.
-        if !peek && room_before < WRITABLE_ROOM {
+        if let Some(link) = &self.link {
+            // Who waits for room sleeps until its bell rings.
+            if !peek && link.read() {
+                self.post();
+            }
+        } else if !peek && room_before < WRITABLE_ROOM {
+            // The monitor stops receiving while the ring is full; it looks again when the edge is posted.
             self.post();
         }
         Ok(RecvOutcome {
@@ -406,7 +532,7 @@ impl Transport for EdgeEnd {
     }
 
     fn poll(&self) -> Events {
-        let status = self.block.status();
+        let status = self.status();
         let mut events = Events::empty();
         let failed = status & status::ERROR != 0;
         if status & status::CONNECTED == 0 && !failed {
@@ -414,7 +540,7 @@ impl Transport for EdgeEnd {
         }
         let read_ended =
             status & status::READ_END != 0 || self.read_closed.load(Ordering::SeqCst) || failed;
-        if self.block.receive().filled() > 0 || read_ended {
+        if self.receive().filled() > 0 || read_ended {
             events |= Events::IN | Events::RDNORM;
         }
         if read_ended {
@@ -428,8 +554,13 @@ impl Transport for EdgeEnd {
         if read_ended && write_ended {
             events |= Events::HUP;
         }
-        if self.block.transmit().room() >= WRITABLE_ROOM || write_ended || failed {
+        if self.transmit().room() >= self.writable_room() || write_ended || failed {
             events |= Events::OUT | Events::WRNORM;
+        } else if let Some(link) = &self.link {
+            if link.wait_for_room() {
+                events |= Events::OUT | Events::WRNORM;
+            }
+            self.watch();
         } else {
             self.block.control().wants_room.store(1, Ordering::SeqCst);
             self.post();
@@ -441,13 +572,16 @@ impl Transport for EdgeEnd {
     fn each_control(&self, _visit: &mut dyn FnMut(&mut Control)) {}
 
     fn waiting(&self) -> usize {
-        self.block.receive().filled() as usize
+        self.receive().filled() as usize
     }
 
     fn close(&self, reset: bool) {
         if !self.closed.swap(true, Ordering::SeqCst) {
             edges::unregister(self.number);
-            let unread = self.block.receive().filled() > 0;
+            if let Some(link) = &self.link {
+                link::forget(link);
+            }
+            let unread = self.receive().filled() > 0;
             host::edge_close(self.number, reset || unread);
         }
     }
@@ -456,7 +590,7 @@ impl Transport for EdgeEnd {
         if let Some(error) = self.take_error() {
             return Err(error);
         }
-        if self.block.status() & status::CONNECTED != 0 {
+        if self.status() & status::CONNECTED != 0 {
             Ok(())
         } else {
             Err(Errno::EAGAIN)

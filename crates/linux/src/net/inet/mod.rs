@@ -2,6 +2,7 @@
 
 mod datagram;
 mod edge;
+pub(crate) mod link;
 mod local;
 pub mod outside;
 mod ports;

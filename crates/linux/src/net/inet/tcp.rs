@@ -189,7 +189,10 @@ impl SocketOps for TcpSocket {
         }
         // A second listener of the port (SO_REUSEPORT) finds the edge taken and serves the machine's inside only.
         let edge = if is_published(self.kernel, PROTOCOL, local.port) {
-            ListeningEdge::open(local.port, self.queue.clone()).ok()
+            {
+                let exported = self.kernel.config.links.exports.contains(&local.port);
+                ListeningEdge::open(local.port, exported, self.queue.clone()).ok()
+            }
         } else {
             None
         };

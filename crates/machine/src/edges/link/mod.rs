@@ -5,6 +5,7 @@
 //!
 //! Locks: the ends' inside the table's.
 
+pub(super) mod rings;
 pub(crate) mod wire;
 
 use super::control::Control;
@@ -16,8 +17,9 @@ use crate::links::{ExportAt, Form, ImportAt, Links};
 use crate::monitor::Monitor;
 use crate::requests::Requests;
 use cormus_guest_mem::Region;
-use cormus_hypercall::edge::{Address, MACHINE_ADDRESS, PATH_VERSION, status};
+use cormus_hypercall::edge::{Address, LINK_BLOCK_BYTES, MACHINE_ADDRESS, PATH_VERSION, status};
 use cormus_linux_abi::{Errno, SysResult};
+use rings::Rings;
 use rustix::event::epoll;
 use std::collections::HashMap;
 use std::io::{Error, ErrorKind, Result};
@@ -57,6 +59,9 @@ impl Link {
     }
 }
 
+/// A connection's socket, its memory, and its port on this side.
+type Dialed = (OwnedFd, Option<OwnedFd>, u16);
+
 #[derive(Debug)]
 struct Offer {
     at: ExportAt,
@@ -67,7 +72,7 @@ struct Offer {
 /// The ends of bindings that a machine was given.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
-    imports: HashMap<ImportAt, OwnedFd>,
+    imports: HashMap<ImportAt, (OwnedFd, Form)>,
     offers: Vec<Option<Offer>>,
     /// Connections made so far.
     dialed: u32,
@@ -121,7 +126,7 @@ impl Edges {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn bind_import(&self, at: ImportAt, dial: OwnedFd, _form: Form) -> Result<()> {
+    pub(crate) fn bind_import(&self, at: ImportAt, dial: OwnedFd, form: Form) -> Result<()> {
         let known = match &at {
             ImportAt::Tcp(_) => true,
             ImportAt::Path(path) => self.links.path_imports.contains(path),
@@ -130,7 +135,7 @@ impl Edges {
         if !known || ends.imports.len() >= BINDINGS_MAX {
             return Err(ErrorKind::InvalidInput.into());
         }
-        ends.imports.insert(at, dial);
+        ends.imports.insert(at, (dial, form));
         Ok(())
     }
 
@@ -204,22 +209,25 @@ impl Edges {
         region: &Region,
         at: ImportAt,
         transport: Transport,
-        control: u64,
+        (control, room): (u64, u64),
     ) -> SysResult {
         if transport != Transport::Tcp {
             let what = What::Refused(Reason::Protocol);
             self.events.add(what, party(&at));
             return Err(Errno::ENETUNREACH);
         }
+        let address = control;
         let control = Control::new(&self.changes, region, control, true)?;
-        match self.dial(&at) {
-            Ok((socket, port)) => {
+        match self.dial(&at, room) {
+            Ok((socket, memory, port)) => {
                 let link = Link {
                     names: self.names_of_dialed(&at, port),
                     way: Way::Import(at),
                 };
-                let stream = Stream::of_link(socket, control, link, region);
-                self.add_stream(&mut self.table(), stream)
+                let memory = memory.map(|memory| (memory, room));
+                let edge = Self::edge_of_link(socket, memory, control, link, region)?;
+                self.add_connection(&mut self.table(), edge)
+                    .inspect_err(|_| rings::uncover(region, address))
             }
             Err(reason) => {
                 self.events.add(What::Refused(reason), party(&at));
@@ -228,12 +236,46 @@ impl Edges {
         }
     }
 
-    fn dial(&self, at: &ImportAt) -> std::result::Result<(OwnedFd, u16), Reason> {
+    fn dial(&self, at: &ImportAt, room: u64) -> std::result::Result<Dialed, Reason> {
         let mut ends = self.ends();
         let port = ends.next_port();
-        let dial = ends.imports.get(at).ok_or(Reason::NotBound)?;
-        let socket = wire::dial(dial.as_fd(), port).map_err(|error| reason(&error))?;
-        Ok((socket, port))
+        let (dial, form) = ends.imports.get(at).ok_or(Reason::NotBound)?;
+        let rings = *form == Form::Rings && room >= LINK_BLOCK_BYTES;
+        let memory = rings.then(wire::memory).transpose();
+        let memory = memory.map_err(|error| reason(&error))?;
+        let shown = memory.as_ref().map(OwnedFd::as_fd);
+        let socket = wire::dial(dial.as_fd(), port, shown).map_err(|error| reason(&error))?;
+        Ok((socket, memory, port))
+    }
+
+    /// A connection over a binding: made, and not answered yet, or taken. `memory` is what it shares and how much room the guest
+    /// has at its control block.
+    pub(super) fn edge_of_link(
+        socket: OwnedFd,
+        memory: Option<(OwnedFd, u64)>,
+        control: Control,
+        link: Link,
+        region: &Region,
+    ) -> SysResult<Edge> {
+        match memory {
+            Some((_, room)) if room < LINK_BLOCK_BYTES => Err(Errno::ECONNABORTED),
+            Some((memory, _)) => {
+                Rings::new((socket, memory), control, link, region).map(Edge::Rings)
+            }
+            None => Ok(Edge::Stream(Stream::of_link(socket, control, link, region))),
+        }
+    }
+
+    /// Bytes of memory that the links hold.
+    pub(crate) fn link_bytes(&self) -> u64 {
+        let table = self.table();
+        let edges = table.edges.iter().flatten();
+        edges
+            .map(|edge| match edge {
+                Edge::Rings(rings) => rings.bytes(),
+                _ => 0,
+            })
+            .sum()
     }
 
     fn own(&self, port: u16) -> Address {
@@ -249,10 +291,10 @@ impl Edges {
         }
     }
 
-    /// Tells of a stream that has been answered.
-    pub(super) fn tell_answered(&self, stream: &Stream) {
-        if let Some(Way::Import(at)) = stream.link().map(|link| &link.way) {
-            let what = if stream.is_connected() {
+    /// Tells of a link that has been answered.
+    pub(super) fn tell_answered(&self, link: &Link, accepted: bool) {
+        if let Way::Import(at) = &link.way {
+            let what = if accepted {
                 What::Connected
             } else {
                 What::Refused(Reason::NotListening)
@@ -329,7 +371,7 @@ impl Edges {
             ExportAt::Path(_) => <(Address, Address)>::default(),
         };
         let way = Way::Export(at.clone(), importer);
-        handed.push_back(Handed::Link(call.socket, Link { way, names }));
+        handed.push_back(Handed::Link(call.socket, call.memory, Link { way, names }));
         control.set_status(region, status::ACCEPT);
         Ok(control.announce(region).then_some(number))
     }
@@ -345,8 +387,14 @@ impl Edges {
                         requests.announce(region, number);
                     }
                 }
+                Some(Edge::Rings(rings)) if rings.link().way == *way => {
+                    rings.reset(region);
+                    if rings.control().announce(region) {
+                        requests.announce(region, number);
+                    }
+                }
                 Some(Edge::Listener { handed, .. }) => handed
-                    .retain(|handed| !matches!(handed, Handed::Link(_, link) if link.way == *way)),
+                    .retain(|handed| !matches!(handed, Handed::Link(.., link) if link.way == *way)),
                 _ => {}
             }
         }

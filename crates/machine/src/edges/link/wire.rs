@@ -3,12 +3,16 @@
 //! | offset | bytes | what |
 //! |---|---|---|
 //! | 0 | 2 | [`VERSION`], little endian |
-//! | 2 | 2 | [`PLAIN`] |
+//! | 2 | 2 | form: [`PLAIN`] or [`RINGS`] |
 //! | 4 | 2 | the importer's port, as the exporter's programs see it |
 //! | 6 | 2 | 0 |
 //!
-//! The descriptor is a Unix stream socket. Whoever takes it sends one byte first: [`ACCEPTED`], or another if it does not want it.
+//! The first descriptor is a Unix stream socket. Whoever takes it sends one byte first: [`ACCEPTED`], or another if it does not want it. Then the
+//! bytes are the connection's, or, with rings, each is a bell. The second descriptor, with rings alone, is their memory: a file in memory of
+//! [`LINK_BYTES`] which is sealed at that size.
 
+use cormus_hypercall::edge::LINK_BYTES;
+use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::net::sockopt;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -22,6 +26,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const VERSION: u16 = 1;
 /// The connection is a socket.
 const PLAIN: u16 = 0;
+/// It is memory.
+const RINGS: u16 = 1;
 const LEN: usize = 8;
 
 /// The answer to a connection that was taken.
@@ -32,22 +38,50 @@ const REFUSED: u8 = 0;
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) socket: OwnedFd,
+    /// That of the rings, if it has any.
+    pub(crate) memory: Option<OwnedFd>,
     /// The other side's port.
     pub(crate) port: u16,
 }
 
+/// What seals a file at its size.
+const SEALS: SealFlags = SealFlags::SHRINK
+    .union(SealFlags::GROW)
+    .union(SealFlags::SEAL);
+
+/// Memory for a link.
+pub(crate) fn memory() -> Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let memory = rustix::fs::memfd_create("link", flags)?;
+    rustix::fs::ftruncate(&memory, LINK_BYTES)?;
+    rustix::fs::fcntl_add_seals(&memory, SEALS)?;
+    Ok(memory)
+}
+
+/// Whether memory of somebody else's stays where it is: a page that goes away would end who touches it.
+fn is_memory(file: &OwnedFd) -> bool {
+    let seals = rustix::fs::fcntl_get_seals(file);
+    let size = rustix::fs::fstat(file).map(|stat| stat.st_size.cast_unsigned());
+    seals.is_ok_and(|seals| seals.contains(SEALS)) && size == Ok(LINK_BYTES)
+}
+
 /// Makes a connection; this side's end, which does not block in the monitor.
-pub(crate) fn dial(dial: BorrowedFd<'_>, port: u16) -> Result<OwnedFd> {
+pub(crate) fn dial(
+    dial: BorrowedFd<'_>,
+    port: u16,
+    memory: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     let (here, there) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     let mut message = [0; LEN];
     message[..2].copy_from_slice(&VERSION.to_le_bytes());
-    message[2..4].copy_from_slice(&PLAIN.to_le_bytes());
+    let form = if memory.is_some() { RINGS } else { PLAIN };
+    message[2..4].copy_from_slice(&form.to_le_bytes());
     message[4..6].copy_from_slice(&port.to_le_bytes());
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let theirs = [there.as_fd()];
+    let theirs: Vec<_> = [there.as_fd()].into_iter().chain(memory).collect();
     ancillary.push(SendAncillaryMessage::ScmRights(&theirs));
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     rustix::net::sendmsg(dial, &[IoSlice::new(&message)], &mut ancillary, flags)?;
@@ -73,14 +107,20 @@ pub(crate) fn receive(offer: BorrowedFd<'_>) -> Result<Incoming> {
         return Err(ErrorKind::UnexpectedEof.into());
     }
     let half = |at: usize| u16::from_le_bytes([message[at], message[at + 1]]);
-    let whole = received.bytes == LEN && half(0) == VERSION && half(2) == PLAIN;
-    let [socket] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|_| strange())?;
-    if !whole || !is_stream(&socket) {
+    let rings = half(2) == RINGS;
+    let whole = received.bytes == LEN && half(0) == VERSION && (rings || half(2) == PLAIN);
+    let count = descriptors.len();
+    let mut descriptors = descriptors.into_iter();
+    let socket = descriptors.next().ok_or_else(strange)?;
+    let memory = descriptors.next();
+    let sound = is_stream(&socket) && memory.as_ref().is_none_or(is_memory);
+    if !whole || count != 1 + usize::from(rings) || !sound {
         return Err(strange());
     }
     rustix::io::ioctl_fionbio(&socket, true)?;
     Ok(Incoming {
         socket,
+        memory,
         port: half(4),
     })
 }
@@ -114,6 +154,29 @@ pub(crate) fn answered(socket: &OwnedFd) -> Option<bool> {
     }
 }
 
+/// Takes all bells that have rung: whether any has, and whether the other side is gone.
+pub(crate) fn silence(socket: &OwnedFd) -> (bool, bool) {
+    let mut bytes = [0; 256];
+    let mut rang = false;
+    // One turn empties what rings once a wake-up; a flood stays within what a socket holds.
+    for _ in 0..1024 {
+        match rustix::net::recv(socket, &mut bytes, RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return (rang, true),
+            Ok((len, _)) => {
+                rang = true;
+                if len < bytes.len() {
+                    // Another read would only say that it is empty; an end is told anew.
+                    return (true, false);
+                }
+            }
+            Err(rustix::io::Errno::AGAIN) => return (rang, false),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return (rang, true),
+        }
+    }
+    (rang, true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,7 +188,7 @@ mod tests {
     #[test]
     fn a_connection_crosses() {
         let (here, there) = pair(SocketType::SEQPACKET);
-        let mine = dial(here.as_fd(), 40_000).unwrap();
+        let mine = dial(here.as_fd(), 40_000, None).unwrap();
         let call = receive(there.as_fd()).unwrap();
         assert_eq!(call.port, 40_000);
         assert_eq!(answered(&mine), None);
@@ -165,5 +228,18 @@ mod tests {
         check(&good[..7], &[stream], false);
         check(&[2, 0, 0, 0, 7, 0, 0, 0], &[stream], false);
         check(&[1, 0, 9, 0, 7, 0, 0, 0], &[stream], false);
+        let rings = [1, 0, 1, 0, 7, 0, 0, 0];
+        let memory = memory().unwrap();
+        check(&rings, &[stream, memory.as_fd()], true);
+        check(&rings, &[stream], false);
+        check(&good, &[stream, memory.as_fd()], false);
+        check(&rings, &[stream, file.as_fd()], false);
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let open = rustix::fs::memfd_create("open", flags).unwrap();
+        rustix::fs::ftruncate(&open, LINK_BYTES).unwrap();
+        check(&rings, &[stream, open.as_fd()], false);
+        rustix::fs::ftruncate(&open, 4096).unwrap();
+        rustix::fs::fcntl_add_seals(&open, SEALS).unwrap();
+        check(&rings, &[stream, open.as_fd()], false);
     }
 }
