@@ -1,10 +1,15 @@
 //! The command line: what can be asked for, in the words that `--help` shows.
 
+mod composition;
 mod exec;
 mod images;
 mod look;
 mod run;
 
+pub(crate) use composition::{
+    CompositionArgs, ConfigArgs, EventsArgs, GraphArgs, PolicyArgs, PolicyCommand, SuperviseArgs,
+    TopArgs, UpArgs, VolumeArgs, VolumeCommand,
+};
 pub(crate) use exec::{ExecArgs, StatsArgs, UpdateArgs};
 pub(crate) use images::{
     ChildrenArgs, CloneArgs, ExportArgs, FreezeArgs, GrantArgs, HistoryArgs, ImportArgs,
@@ -16,6 +21,7 @@ pub(crate) use run::{FlashArgs, ProcessArgs, RunArgs};
 use crate::values::Name;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
+use composition::UP_EXAMPLES;
 use exec::{STATS_EXAMPLES, UPDATE_EXAMPLES};
 use images::{
     FORK_EXAMPLES, FREEZE_EXAMPLES, SNAPSHOT_EXAMPLES, SUSPEND_EXAMPLES, TRANSFER_EXAMPLES,
@@ -81,6 +87,29 @@ pub(crate) enum Command {
     /// Take a snapshot from a file
     #[command(after_help = TRANSFER_EXAMPLES)]
     Import(ImportArgs),
+    /// Start the composition of a manifest, cormus.toml
+    #[command(after_help = UP_EXAMPLES)]
+    Up(UpArgs),
+    /// End a composition with all its machines
+    Down(CompositionArgs),
+    /// Start components of a composition
+    Start(NamesArgs),
+    /// Ask components to end, and end them if they do not
+    Stop(NamesArgs),
+    /// Stop and start components
+    Restart(NamesArgs),
+    /// Print a manifest as it is resolved, or its mistakes
+    Config(ConfigArgs),
+    /// Print what has happened in a composition: starts, ends, connections that were refused
+    Events(EventsArgs),
+    /// Show what the components of a composition do and use, again and again
+    Top(TopArgs),
+    /// Draw a composition: components, bindings, refused flows
+    Graph(GraphArgs),
+    /// Show what may flow in a composition that runs, or change it
+    Policy(PolicyArgs),
+    /// List or remove what components keep
+    Volume(VolumeArgs),
     /// Let all programs of machines stand still, as they are
     Pause(NamesArgs),
     /// Put machines to disk and end them, until they are resumed
@@ -103,9 +132,9 @@ pub(crate) enum Command {
     Stats(StatsArgs),
     /// Run a further program in a machine in the background
     Exec(ExecArgs),
-    /// List machines in the background, and templates
+    /// List compositions, machines in the background, and templates
     Ps(PsArgs),
-    /// Print what a machine in the background has written
+    /// Print what a machine in the background, a component or a composition has written
     Logs(LogsArgs),
     /// Send a signal to machines in the background, or remove templates
     Kill(KillArgs),
@@ -121,6 +150,12 @@ pub(crate) enum Command {
     /// Be the monitor of a machine in the background
     #[command(hide = true)]
     Monitor(Box<MonitorArgs>),
+    /// Be the supervisor of a composition
+    #[command(hide = true)]
+    Supervise(SuperviseArgs),
+    /// Be the monitor of a component
+    #[command(hide = true)]
+    Component(ComponentArgs),
     /// Be the monitor of a machine that continues an image
     #[command(hide = true)]
     Continue(ContinueArgs),
@@ -137,6 +172,12 @@ pub(crate) struct NamesArgs {
     /// The machines
     #[arg(required = true, value_name = "NAME")]
     pub(crate) names: Vec<Name>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ComponentArgs {
+    /// The name under which the machine is registered, for whoever lists processes
+    pub(crate) registered: Name,
 }
 
 #[derive(Args, Debug)]
@@ -166,7 +207,7 @@ pub(crate) struct PsArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct LogsArgs {
-    /// The machine
+    /// The machine, COMPONENT.COMPOSITION, or a composition
     pub(crate) name: Name,
 
     /// Go on until the machine ends

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
 
 const GONE: &str = "who started this monitor is gone, or of another version";
 
@@ -38,19 +38,27 @@ pub(crate) struct Starting {
     pub(crate) name: Name,
     process: Process,
     socket: UnixStream,
+    /// The monitor, unless it is a spare, which is its template's child.
+    child: Option<Child>,
     /// What a spare is given beside its image: its control socket and its logs.
     given: Vec<OwnedFd>,
 }
 
-/// Registers a machine and starts its monitor, which waits for [`Starting::begin`].
+/// Registers a machine and starts its monitor, which waits for [`Starting::begin`]. What it writes goes to `output`, or else to the
+/// machine's logs.
 pub(crate) fn spawn(
     registry: &Registry,
     name: &Name,
     origin: &Origin<'_>,
     arguments: impl IntoIterator<Item = OsString>,
+    output: Option<[OwnedFd; 2]>,
 ) -> Result<Starting> {
     let created = registry.create(name, origin)?;
-    match start(name, &created, arguments) {
+    let output = match output {
+        Some(output) => Ok(output),
+        None => created.output(),
+    };
+    match output.and_then(|output| start(name, &created, arguments, output)) {
         Ok(starting) => Ok(starting),
         Err(error) => {
             created.remove()?;
@@ -63,14 +71,15 @@ fn start(
     name: &Name,
     created: &Created,
     arguments: impl IntoIterator<Item = OsString>,
+    [stdout, stderr]: [OwnedFd; 2],
 ) -> Result<Starting> {
     let program = std::env::current_exe().context("cannot find this program's own file")?;
     let (socket, theirs) = UnixStream::pair().context("cannot make a socket")?;
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(OwnedFd::from(theirs))
-        .stdout(created.stdout.try_clone()?)
-        .stderr(created.stderr.try_clone()?)
+        .stdout(stdout)
+        .stderr(stderr)
         .spawn()
         .context("cannot start the monitor")?;
     let process = created.record_process(child.id()).inspect_err(|_| {
@@ -82,6 +91,7 @@ fn start(
         name: name.clone(),
         process,
         socket,
+        child: Some(child),
         given: Vec::new(),
     })
 }
@@ -103,6 +113,7 @@ pub(crate) fn adopt(
             name: name.clone(),
             process,
             socket,
+            child: None,
             given: vec![
                 listener.into(),
                 created.stdout.into(),
@@ -137,9 +148,14 @@ impl Starting {
 
     /// Waits until the machine is ready. One that could not be made leaves nothing behind.
     pub(crate) fn wait(self) -> Result<()> {
+        self.supervise().map(drop)
+    }
+
+    /// The same for who goes on to speak to the monitor, and waits for its end.
+    pub(crate) fn supervise(self) -> Result<(UnixStream, Option<Child>)> {
         let name = &self.name;
         let reason = match receive(&self.socket) {
-            Ok((Started::Ready, _)) => return Ok(()),
+            Ok((Started::Ready, _)) => return Ok((self.socket, self.child)),
             Ok((Started::Failed(reason), _)) => reason,
             Err(_) => bail!("the monitor of {name} was killed; `cormus logs {name}` may say why"),
         };
@@ -237,6 +253,19 @@ pub(crate) fn ready_at(
 ) -> Result<()> {
     tell(starter.take());
     control.serve(machine.remote())
+}
+
+/// The same for a component's machine, which begins when its supervisor says so; the socket to that stays open.
+pub(crate) fn supervised(
+    name: &Name,
+    machine: &Machine,
+    starter: &mut Option<Starter>,
+) -> Result<UnixStream> {
+    Control::listen(name)?.serve(machine.remote())?;
+    let starter = starter.take().context(GONE)?;
+    starter.say(&Started::Ready);
+    receive::<()>(&starter.0).context(GONE)?;
+    Ok(starter.0)
 }
 
 /// The same where there is no single machine: who asks is answered by whoever has what is given back.

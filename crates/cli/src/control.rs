@@ -37,7 +37,9 @@ mod server;
 mod template;
 mod wire;
 
-pub(crate) use client::{ask, ask_bytes, ask_image, ask_pool_state, ask_spare, ask_with, state_of};
+pub(crate) use client::{
+    ask, ask_bytes, ask_events, ask_image, ask_pool_state, ask_spare, ask_with, state_of,
+};
 pub(crate) use server::{Control, listener};
 pub(crate) use template::serve_template;
 pub(crate) use wire::{receive, send};
@@ -211,7 +213,7 @@ pub(crate) fn file_of(bytes: &[u8]) -> Result<OwnedFd> {
 }
 
 /// The reverse of [`file_of`]. The file's position, which others may share, is left alone.
-fn bytes_of(file: impl AsFd) -> Result<Vec<u8>> {
+pub(crate) fn bytes_of(file: impl AsFd) -> Result<Vec<u8>> {
     let file = File::from(file.as_fd().try_clone_to_owned()?);
     let len = file.metadata()?.len();
     anyhow::ensure!(len <= STATE_LEN_MAX, "a state of {len} bytes is too large");

@@ -22,6 +22,13 @@ pub(crate) fn snapshots() -> Result<PathBuf> {
     Ok(state.join("cormus/snapshots"))
 }
 
+/// Of volumes, by composition.
+pub(crate) fn volumes() -> Result<PathBuf> {
+    let state = variable("XDG_STATE_HOME").or_else(state);
+    let state = state.context("neither XDG_STATE_HOME nor HOME is set; set one")?;
+    Ok(state.join("cormus/volumes"))
+}
+
 /// What programs keep, where nothing else is said.
 fn state() -> Option<PathBuf> {
     Some(variable("HOME")?.join(".local/state"))

@@ -163,7 +163,7 @@ fn ports(publish: &[Publish], number: u16) -> Result<Vec<cormus_machine::Publish
 /// Registers a machine that continues an image and starts its monitor, which waits for [`begin`].
 pub(crate) fn spawn(registry: &Registry, name: &Name, origin: &Origin<'_>) -> Result<Starting> {
     let arguments = ["continue", name.as_str()].map(OsString::from);
-    background::spawn(registry, name, origin, arguments)
+    background::spawn(registry, name, origin, arguments, None)
 }
 
 /// Lets a monitor begin with an image of this state, whose pages it is given next.

@@ -5,10 +5,12 @@
 //! that asks it to end. A template is removed by such a signal.
 
 use crate::args::KillArgs;
+use crate::composition;
 use crate::control::{Request, ask};
 use crate::failure::{self, Failure};
 use crate::registry::{Instance, Phase, Registry};
 use anyhow::{Context, Result, ensure};
+use cormus_client::Action;
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::Signal;
 use std::process::ExitCode;
@@ -18,8 +20,14 @@ const ENDING: &[Signal] = &[Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP
 
 /// Signals each machine named; one that cannot be signalled does not keep the others from it.
 pub(crate) fn kill(args: &KillArgs) -> Result<ExitCode, Failure> {
-    let registry = Registry::open()?;
+    let action = Action::Kill {
+        signal: args.signal.0.as_raw(),
+    };
     failure::each(&args.names, |name| {
+        if composition::act_on(name, &action)? {
+            return Ok(());
+        }
+        let registry = Registry::open()?;
         let instance = registry.find(name)?;
         match instance.running() {
             Some((_, Phase::Template)) => remove_template(&registry, &instance, args.signal.0),
@@ -59,7 +67,7 @@ pub(crate) fn end(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-fn signal(instance: &Instance, signal: Signal) -> Result<()> {
+pub(crate) fn signal(instance: &Instance, signal: Signal) -> Result<()> {
     let name = &instance.name;
     let running = instance.running();
     let (process, _) = running.with_context(|| format!("the machine {name} has ended"))?;

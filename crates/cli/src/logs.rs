@@ -1,6 +1,7 @@
 //! `cormus logs`: what a machine started with `run -d` has written, each stream to its own.
 
 use crate::args::LogsArgs;
+use crate::composition;
 use crate::failure::Failure;
 use crate::registry::{Instance, Registry, STDERR, STDOUT};
 use anyhow::{Context, Result};
@@ -13,6 +14,9 @@ use std::process::ExitCode;
 
 /// Prints both logs; with `--follow` until the machine ends.
 pub(crate) fn logs(args: &LogsArgs) -> Result<ExitCode, Failure> {
+    if composition::logs(args.name.as_str(), args.follow)?.is_some() {
+        return Ok(ExitCode::SUCCESS);
+    }
     // The lock is given back at once: following may take days.
     let instance = Registry::open()?.find(&args.name)?;
     let mut logs = Logs::open(&instance)?;

@@ -2,6 +2,8 @@
 
 mod args;
 mod background;
+mod component;
+mod composition;
 mod control;
 mod directories;
 mod doctor;
@@ -35,6 +37,7 @@ mod volumes;
 
 use args::{Cli, Command};
 use clap::{CommandFactory, Parser};
+use cormus_client::Action;
 use failure::Failure;
 use spec::Verbosity;
 use std::process::ExitCode;
@@ -55,6 +58,7 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Run(args) => run::run(*args, verbosity),
         Command::Monitor(args) => run::monitor(*args, verbosity),
+        Command::Component(args) => component::component(&args),
         Command::Continue(args) => fork::continued(args),
         Command::Template(args) => freeze::template(&args),
         Command::Spare(args) => spare::spare(&args),
@@ -68,6 +72,18 @@ fn command(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Rollback(args) => snapshot::rollback(&args, verbosity),
         Command::Export(args) => snapshot::export(&args),
         Command::Import(args) => snapshot::import(&args),
+        Command::Up(args) => composition::up(&args),
+        Command::Down(args) => composition::down(&args),
+        Command::Start(args) => composition::act(&args, &Action::Start),
+        Command::Stop(args) => composition::act(&args, &Action::Stop),
+        Command::Restart(args) => composition::act(&args, &Action::Restart),
+        Command::Config(args) => composition::config(&args),
+        Command::Events(args) => composition::events(&args),
+        Command::Top(args) => composition::top(&args),
+        Command::Graph(args) => composition::graph(&args),
+        Command::Policy(args) => composition::policy(&args),
+        Command::Volume(args) => composition::volume(&args),
+        Command::Supervise(args) => composition::supervise(&args),
         Command::Pause(args) => pause::pause(&args),
         Command::Suspend(args) => snapshot::suspend(&args),
         Command::Resume(args) => pause::resume(&args),

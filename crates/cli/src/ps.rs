@@ -1,6 +1,7 @@
-//! `cormus ps`: the machines in the background, and those that are suspended.
+//! `cormus ps`: compositions, the machines in the background, and those that are suspended.
 
 use crate::args::PsArgs;
+use crate::composition;
 use crate::failure::Failure;
 use crate::registry::{Instance, Registry, State};
 use crate::show::{ago, table};
@@ -11,7 +12,10 @@ use std::process::ExitCode;
 
 /// Prints one line a machine, those that ended in the last day too.
 pub(crate) fn ps(args: &PsArgs) -> Result<ExitCode, Failure> {
+    let (compositions, components) = composition::list()?;
     let mut instances = Registry::open()?.list()?;
+    // A component is shown with its composition.
+    instances.retain(|instance| args.quiet || !components.contains(instance.name.as_str()));
     let running = |name: &Name| {
         let mut running = instances.iter().filter(|instance| instance.is_running());
         running.any(|instance| instance.name == *name)
@@ -36,7 +40,7 @@ pub(crate) fn ps(args: &PsArgs) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     let titles = ["NAME", "STATE", "PID", "STARTED", "COMMAND"];
-    let rows = instances.iter().map(row);
+    let rows = compositions.into_iter().chain(instances.iter().map(row));
     let rows = rows.chain(suspended.iter().map(suspended_row));
     write!(out, "{}", table(titles, rows))?;
     Ok(ExitCode::SUCCESS)

@@ -338,6 +338,13 @@ impl Created {
         &self.directory
     }
 
+    /// The logs, for a process to write to.
+    pub(crate) fn output(&self) -> Result<[OwnedFd; 2]> {
+        let output = [&self.stdout, &self.stderr].map(|log| log.try_clone().map(OwnedFd::from));
+        let [stdout, stderr] = output;
+        Ok([stdout?, stderr?])
+    }
+
     /// Takes the directory back, when no monitor could be started.
     pub(crate) fn remove(self) -> Result<()> {
         remove(&self.directory)

@@ -53,7 +53,7 @@ fn start_monitor(name: &Name, spec: &MachineSpec) -> Result<Starting> {
         logs: Logs::New,
     };
     let arguments = monitor_arguments(std::env::args_os().skip(1), name);
-    let starting = background::spawn(&Registry::open()?, name, &origin, arguments)?;
+    let starting = background::spawn(&Registry::open()?, name, &origin, arguments, None)?;
     starting.begin();
     Ok(starting)
 }

@@ -5,6 +5,7 @@ use crate::flash::Ready;
 use crate::values::{AllowOut, Name, User, Volume, read_env_file};
 use anyhow::{Context, Result};
 use cormus_machine::{Links, Publish, TraceTarget};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Everything that is needed to make a machine and run one program in it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct MachineSpec {
     /// The host directory that becomes `/`.
     pub(crate) root: PathBuf,
@@ -39,7 +40,7 @@ pub(crate) struct MachineSpec {
 }
 
 /// Bounds of the machine; what is `None` is left to the machine's own default.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Limits {
     pub(crate) memory_bytes: Option<u64>,
     pub(crate) cpus_thousandths: Option<u32>,
@@ -48,7 +49,7 @@ pub(crate) struct Limits {
 }
 
 /// Bounds of machines for single connections.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Flash {
     pub(crate) ready: usize,
     pub(crate) clones_max: usize,
@@ -59,7 +60,7 @@ pub(crate) struct Flash {
 }
 
 /// What is to be told about the run beside the program's own output.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) stats: bool,
     pub(crate) strace: Option<TraceTarget>,
@@ -67,7 +68,7 @@ pub(crate) struct Report {
 }
 
 /// How much the monitor says on stderr.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Verbosity {
     Quiet,
     Normal,
@@ -165,20 +166,30 @@ fn flash(args: &FlashArgs) -> Option<Flash> {
     })
 }
 
+/// What every program has in its environment.
+pub(crate) fn base_environment(
+    user: User,
+    caller: impl Fn(&str) -> Option<OsString>,
+) -> BTreeMap<OsString, OsString> {
+    let home = if user.uid == 0 { "/root" } else { "/" };
+    let mut env = BTreeMap::from([
+        (OsString::from("PATH"), OsString::from(PATH)),
+        ("HOME".into(), home.into()),
+    ]);
+    let inherited = INHERITED.iter().copied();
+    env.extend(inherited.filter_map(|name| Some((name.into(), caller(name)?))));
+    env
+}
+
 /// The program's environment: defaults, then files, then options, each overriding what came before.
 fn environment(
     args: &ProcessArgs,
     user: User,
     caller: impl Fn(&str) -> Option<OsString>,
 ) -> Result<BTreeMap<OsString, OsString>> {
-    let home = if user.uid == 0 { "/root" } else { "/" };
-    let mut env = BTreeMap::from([
-        (OsString::from("PATH"), OsString::from(PATH)),
-        ("HOME".into(), home.into()),
-    ]);
-    let terminal = args.terminal.then_some("TERM");
-    for name in INHERITED.iter().copied().chain(terminal) {
-        env.extend(caller(name).map(|value| (name.into(), value)));
+    let mut env = base_environment(user, &caller);
+    if args.terminal {
+        env.extend(caller("TERM").map(|value| ("TERM".into(), value)));
     }
     let mut variables = Vec::new();
     for file in &args.env_file {

@@ -12,6 +12,7 @@ pub(crate) use network::{AllowOut, Publish};
 pub(crate) use signal::Signal;
 
 use anyhow::{Context, Error, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -40,7 +41,7 @@ impl FromStr for Bytes {
 }
 
 /// What a program is asked for to see whether it is ready: `HTTP GET /healthz`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HttpGet(String);
 
 impl HttpGet {
@@ -99,7 +100,7 @@ fn thousandths(text: &str) -> Option<u64> {
 }
 
 /// User and group of the program: `1000`, `1000:1000`; the group is the user's number unless given.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct User {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
@@ -182,7 +183,7 @@ fn parse_env_file(text: &str) -> Result<Vec<Variable>> {
 }
 
 /// A host directory or file that the machine sees: `SRC:DST`, or `SRC:DST:OPTIONS` with a list of `ro` (or `rw`) and `shared`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Volume {
     pub(crate) host: PathBuf,
     pub(crate) guest: PathBuf,

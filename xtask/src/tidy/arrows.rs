@@ -37,12 +37,21 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "cormus-store",
         ],
     ),
+    ("cormus-client", &[]),
+    (
+        "cormus-supervisor",
+        &["cormus-client", "cormus-compose", "cormus-policy"],
+    ),
     (
         "cormus-cli",
         &[
+            "cormus-client",
+            "cormus-compose",
             "cormus-kvm",
             "cormus-linux",
             "cormus-machine",
+            "cormus-picture",
+            "cormus-supervisor",
             "cormus-store",
         ],
     ),

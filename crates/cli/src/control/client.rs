@@ -3,7 +3,7 @@
 use super::{Answer, Refusal, Request, receive, send, socket_path};
 use crate::registry::Instance;
 use anyhow::{Context, Result, anyhow, bail};
-use cormus_machine::Image;
+use cormus_machine::{EdgeEvent, Image};
 use std::io::ErrorKind;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -15,6 +15,16 @@ pub(crate) fn ask(instance: &Instance, request: Request) -> Result<()> {
         (Answer::Done, _) => Ok(()),
         _ => Err(nonsense(instance)),
     }
+}
+
+/// Tells what happens at a machine's edges, until it ends or somebody else asks for that.
+pub(crate) fn ask_events(instance: &Instance, mut tell: impl FnMut(Vec<EdgeEvent>)) -> Result<()> {
+    let socket = connect(instance)?;
+    send(&socket, &Request::Events, &[])?;
+    while let Ok((Answer::Events(events), _)) = receive(&socket) {
+        tell(events);
+    }
+    Ok(())
 }
 
 /// Asks for an image; also how long the machine stood still for it.

@@ -3,12 +3,13 @@
 use crate::values::HttpGet;
 use anyhow::{Context, Result, bail};
 use cormus_machine::{CaptureError, End, Remote};
+use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 /// What makes a program ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Ready {
     /// It accepts a connection.
     Accept,

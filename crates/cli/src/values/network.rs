@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use cormus_machine::Transport;
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
@@ -39,7 +40,7 @@ impl FromStr for Publish {
 }
 
 /// What a machine may connect to: `HOST:PORT`, `10.0.0.0/8`, an address, or `any`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum AllowOut {
     Any,
     Network { address: IpAddr, prefix: u8 },

@@ -4,6 +4,7 @@
 //! test, otherwise it is the one built with the tests.
 
 mod background;
+mod composition;
 mod coreutils;
 mod exec;
 mod faults;
