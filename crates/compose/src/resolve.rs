@@ -19,7 +19,7 @@ use crate::manifest::{
     Stop,
 };
 use crate::values::{
-    AllowOut, At, Cpus, Interface, Key, Name, Publish, Ready, Size, Target, User, Volume,
+    AllowOut, At, Cpus, HostName, Interface, Key, Name, Publish, Ready, Size, Target, User, Volume,
 };
 use error::Errors;
 use indexmap::IndexMap;
@@ -60,7 +60,7 @@ pub struct ResolvedComponent {
     /// As whom it runs.
     pub user: Option<User>,
     /// The host name that it sees.
-    pub hostname: Name,
+    pub hostname: HostName,
     /// Files of the host: path inside, path on the host relative to the manifest.
     pub files: IndexMap<String, String>,
     /// Storage that outlives the machine.
@@ -225,6 +225,7 @@ pub fn resolve(manifest: &Manifest, settings: &Settings) -> Result<Composition, 
         resolved.waits = order::waits(manifest, component, &of_importer, &mut errors);
     }
     let order = order::order(&components, &mut errors);
+    names::check(manifest, name, &mut errors);
     let names = names::assign(manifest, name, settings, &mut errors);
     names::routes(&mut components, &bindings, &names, &mut errors);
     errors.finish()?;
@@ -311,7 +312,7 @@ fn one(
         env,
         workdir: component.workdir,
         user: component.user,
-        hostname: component.hostname.unwrap_or_else(|| name.clone()),
+        hostname: component.hostname.unwrap_or_else(|| name.into()),
         files: component.files,
         volumes: component.volumes,
         publish: component.publish,

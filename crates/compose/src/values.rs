@@ -13,7 +13,7 @@ mod ready;
 mod volume;
 
 pub use at::{At, Target};
-pub use name::{Interface, Key, Name};
+pub use name::{HostName, Interface, Key, Name};
 pub use network::{AllowOut, Publish, Transport};
 pub use program::{Signal, User};
 pub use quantity::{Cpus, Period, Size};

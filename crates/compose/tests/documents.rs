@@ -1,5 +1,6 @@
 //! Every example in docs/manifest.md is what it says to be.
 
+use cormus_compose::lifecycle::{Event, State, next};
 use cormus_compose::{Manifest, Settings, resolve};
 
 struct Block {
@@ -95,6 +96,38 @@ fn every_key_has_an_example() {
             let is_there =
                 key == "image" || written.iter().any(|text| examples.contains(text.as_str()));
             assert!(is_there, "{definition} has no example of {key}");
+        }
+    }
+}
+
+/// The table of states says what may be asked, as the life-cycle has it.
+#[test]
+fn states_of_the_manual() {
+    let document = include_str!("../../../docs/manifest.md");
+    let (_, document) = document.split_once("## States").unwrap();
+    let asked = [
+        ("start", Event::Start),
+        ("stop", Event::Stop),
+        ("pause", Event::Pause),
+        ("resume", Event::Resume),
+        ("suspend", Event::Suspend),
+    ];
+    for state in State::ALL {
+        let begin = format!("| `{state}` |");
+        let row = document.lines().find(|line| line.starts_with(&begin));
+        let row = row.unwrap_or_else(|| panic!("{state} is not explained"));
+        let said: Vec<&str> = row
+            .trim_end_matches('|')
+            .rsplit('|')
+            .next()
+            .unwrap()
+            .split(", ")
+            .collect();
+        for (word, event) in asked {
+            let is_said = said
+                .iter()
+                .any(|said| said.split_whitespace().next() == Some(word));
+            assert_eq!(is_said, next(state, event).is_ok(), "{state}: {word}");
         }
     }
 }

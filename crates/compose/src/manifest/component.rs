@@ -6,7 +6,8 @@ use super::parameter::{self, Parameter};
 use super::reader::{Reader, Table, below};
 use super::running::{self, Control, Health, Logs, Restart, Stop};
 use crate::values::{
-    AllowOut, Cpus, Key, Name, Publish, Size, User, Volume, WordError, guest_path, path, quoted,
+    AllowOut, Cpus, HostName, Key, Name, Publish, Size, User, Volume, WordError, guest_path, path,
+    quoted,
 };
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -39,7 +40,7 @@ pub struct Component {
     pub user: Option<User>,
     /// The host name that the program sees; the component's name without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hostname: Option<Name>,
+    pub hostname: Option<HostName>,
     /// Files of the host that the program sees, read-only: path inside the machine, path on the host relative to the manifest.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub files: IndexMap<String, String>,

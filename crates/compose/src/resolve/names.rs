@@ -83,6 +83,33 @@ impl Addresses {
     }
 }
 
+/// A program that looks for another at its own name finds itself.
+pub(super) fn check(manifest: &Manifest, composition: &Name, errors: &mut Errors<'_>) {
+    for (component, written) in &manifest.components {
+        for (key, import) in &written.imports {
+            let At::Port { name, .. } = &import.at else {
+                continue;
+            };
+            let alias = |rest: &str| {
+                rest.strip_prefix('.')
+                    .is_some_and(|rest| composition == rest)
+            };
+            let rest = name.strip_prefix(component.as_str());
+            if rest.is_some_and(|rest| rest.is_empty() || alias(rest)) {
+                errors.add(
+                    ResolveErrorKind::Conflict,
+                    &path(component, "imports", key.as_str()),
+                    format!(
+                        "`{component}` looks for the import `{key}` at its own name, {}",
+                        import.at
+                    ),
+                    "write another name, and let the program use it",
+                );
+            }
+        }
+    }
+}
+
 /// Tells every component where its imports are found.
 pub(super) fn routes(
     components: &mut IndexMap<Name, ResolvedComponent>,

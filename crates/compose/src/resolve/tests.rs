@@ -315,6 +315,21 @@ fn conflicts_between_components() {
         Conflict,
         &["`b` and `a` both publish 0.0.0.0:80"],
     );
+    for own in ["a", "a.x"] {
+        let import = format!("imports.s = {{ at = \"{own}:1\" }}");
+        refused(
+            &[("a", &import), ("b", "exports.s = { port = 1 }")],
+            Conflict,
+            &["`a` looks for the import `s` at its own name"],
+        );
+    }
+    composition(&[
+        (
+            "ab",
+            "imports.s = { at = \"abx:1\" }\nimports.t = { at = \"ab.y:1\" }",
+        ),
+        ("b", "exports.s = { port = 1 }\nexports.t = { port = 2 }"),
+    ]);
     composition(&[
         ("a", "publish = [\"80:80\", \"80:80/udp\", \"0:1\"]"),
         ("b", "publish = [\"0:80\", \"192.0.2.1:80:80\"]"),

@@ -24,7 +24,11 @@ pub struct Key(String);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Interface(String);
 
-/// What all three types of names have.
+/// The host name that a program sees: letters, digits, `-`, `_` and `.`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostName(String);
+
+/// What all these types of names have.
 macro_rules! name {
     ($type:ident) => {
         impl $type {
@@ -70,6 +74,7 @@ macro_rules! name {
 name!(Name);
 name!(Key);
 name!(Interface);
+name!(HostName);
 
 const NAME_FORM: &str = "lower-case letters, digits and `-`, at most 30 characters, beginning with a letter and not ending with `-`, such as web or db-2";
 word!(Name, "Name", NAME_FORM, "^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$");
@@ -125,6 +130,35 @@ impl FromStr for Interface {
             return Ok(Self(text.to_owned()));
         }
         Err(refused("interface", text, INTERFACE_FORM))
+    }
+}
+
+/// Longest host name (`HOST_NAME_MAX` of Linux).
+const HOST_NAME_BYTES_MAX: usize = 64;
+const HOST_NAME_FORM: &str = "letters, digits, `-`, `_` and `.`, at most 64 characters, beginning with a letter or digit, such as www.example.org";
+word!(
+    HostName,
+    "HostName",
+    HOST_NAME_FORM,
+    "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+);
+
+impl FromStr for HostName {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        if text.len() <= HOST_NAME_BYTES_MAX && begins_and_holds(text, fits) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(refused("host name", text, HOST_NAME_FORM))
+    }
+}
+
+impl From<&Name> for HostName {
+    /// The host name that a component has when nothing else is said: its own.
+    fn from(name: &Name) -> Self {
+        Self(name.0.clone())
     }
 }
 

@@ -41,6 +41,8 @@ fn names() {
     check::<Key>(".x", Err("is no name"));
     check::<Interface>("org.example/orders", Ok("org.example/orders"));
     check::<Interface>("/x", Err("is no interface"));
+    check::<HostName>("www.Example.org", Ok("www.Example.org"));
+    check::<HostName>("-x", Err("is no host name"));
 }
 
 #[test]
