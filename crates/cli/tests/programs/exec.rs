@@ -377,22 +377,24 @@ fn a_terminal() {
     assert!(outcome.stdout.ends_with("\n100000\r\n"));
 }
 
+/// A Python program that plays who sits at a terminal, and runs `cormus exec -t m sh -c TEXT` on that.
+fn at_terminal(registry: &Registry, python: &str, text: &str) -> Outcome {
+    let mut command = Command::new("python3");
+    command.args(["-c", &[TERMINAL, python].concat()]);
+    command.arg(binary());
+    command.args(["exec", "-t", "m", "/bin/sh", "-c", text]);
+    for (name, value) in registry.command(&[]).get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    finish(command, "")
+}
+
 /// The interrupt character goes to what runs in front, and a new size is told.
 #[test]
 fn a_terminal_interrupts() {
     let registry = machine("exec-interrupt");
     let text = "trap 'echo size-$(stty size)' WINCH; trap 'echo int-$((2*2)); exit 6' INT; echo ready; while :; do sleep 0.01; done";
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("exec-winch.py");
-    std::fs::write(&file, WINCH).unwrap();
-    let mut command = Command::new("python3");
-    command
-        .arg(&file)
-        .arg(binary())
-        .args(["exec", "-t", "m", "/bin/sh", "-c", text]);
-    for (name, value) in registry.command(&[]).get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    let outcome = finish(command, "");
+    let outcome = at_terminal(&registry, WINCH, text);
     assert!(
         outcome.stdout.contains("size-33 99"),
         "{}{}",
@@ -409,9 +411,23 @@ fn a_terminal_interrupts() {
     );
 }
 
-/// Runs its arguments on a terminal, changes that one's size, and then types the interrupt character.
-const WINCH: &str = r"
-import fcntl, os, pty, struct, sys, termios
+/// A terminal that shows more than anybody reads, for a while, and is typed on meanwhile.
+#[test]
+fn a_terminal_that_is_full() {
+    let registry = machine("exec-full");
+    let outcome = at_terminal(&registry, FULL, "echo ready; exec yes something longer");
+    assert_eq!(
+        outcome.status.code(),
+        Some(130),
+        "{}{}",
+        outcome.stdout.len(),
+        outcome.stderr
+    );
+}
+
+/// Runs its arguments on a terminal.
+const TERMINAL: &str = r"
+import fcntl, os, pty, struct, sys, termios, time
 pid, master = pty.fork()
 if pid == 0:
     os.execv(sys.argv[1], sys.argv[1:])
@@ -419,13 +435,34 @@ shown = b''
 def until(text):
     global shown
     while text not in shown:
-        read = os.read(master, 1000)
-        shown += read
+        shown += os.read(master, 1000)
+def end():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 until(b'ready')
+";
+
+/// Changes the terminal's size, and then types the interrupt character.
+const WINCH: &str = r"
 fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack('HHHH', 33, 99, 0, 0))
 until(b'size-33 99')
 os.write(master, b'\x03')
 until(b'int-4')
 print(shown.decode())
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+end()
+";
+
+/// Reads in bursts and types between them; in the end the interrupt character.
+const FULL: &str = r"
+for turn in range(200):
+    os.write(master, b'typed\n')
+    if turn % 20 == 0:
+        time.sleep(0.02)
+    until(b'something')
+    shown = os.read(master, 100000)
+os.write(master, b'\x03')
+try:
+    while os.read(master, 100000): pass
+except OSError:
+    pass
+end()
 ";

@@ -325,6 +325,21 @@ impl EdgeEnd {
         edges::register(self.number, owner);
     }
 
+    /// Sends what fits of the personality's own bytes, all if nobody is there to take them; how many. Unlike [`Transport::send`] it serves no
+    /// news while it holds the writer's lock, so that who serves some may call it.
+    pub(super) fn put(&self, bytes: &[u8]) -> usize {
+        if self.block.status() & (status::WRITE_END | status::ERROR) != 0 {
+            return bytes.len();
+        }
+        let guard = self.writer.lock();
+        // The personality's own memory can be read.
+        let sent = self.block.transmit().write(&mut Src::own(bytes));
+        drop(guard);
+        self.post();
+        self.flush_if_stale();
+        sent.unwrap_or(0) as usize
+    }
+
     /// Bytes that can be sent now. Where few can, the edge changes when more can.
     pub(super) fn room(&self) -> u64 {
         let view = self.block.transmit();

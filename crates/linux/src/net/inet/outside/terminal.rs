@@ -3,11 +3,10 @@
 use crate::edges::EdgeOwner;
 use crate::fs::walk::{self, AT_FDCWD};
 use crate::fs::{File, OpenFlags, WalkFlags};
-use crate::io::{Dst, Src};
+use crate::io::Dst;
 use crate::net::Flags;
 use crate::net::channel::Transport;
 use crate::net::inet::edge::EdgeEnd;
-use crate::net::message::Control;
 use crate::sync::WaitQueue;
 use crate::task::Task;
 use crate::tty::{Line, PtyPair, WindowSize};
@@ -26,12 +25,7 @@ struct FarLine {
 
 impl Line for FarLine {
     fn put(&self, bytes: &[u8]) -> usize {
-        match self.end.send(&mut Src::own(bytes), &mut Control::default()) {
-            Ok(sent) => sent,
-            Err(Errno::EAGAIN) => 0,
-            // Nobody is there: it goes nowhere.
-            Err(_) => bytes.len(),
-        }
+        self.end.put(bytes)
     }
 
     fn room(&self) -> usize {
