@@ -280,6 +280,25 @@ fn file(input: &mut Input<'_>, guest: &Guest) {
     call(guest, 0, call_number as u64, arguments);
 }
 
+/// A call about a program that was started from outside.
+fn program(input: &mut Input<'_>, guest: &Guest, control: u64) -> (Call, [u64; 5]) {
+    let id = guest.program();
+    match input.byte() % 4 {
+        0 => (
+            Call::ProgramTake,
+            [id, slot(input), number(input, guest), 0, 0],
+        ),
+        1 | 2 => (
+            Call::ProgramStream,
+            [id, u64::from(input.byte() % 4), control, 0, 0],
+        ),
+        _ => (
+            Call::ProgramEnd,
+            [id, u64::from(input.byte() % 5), number(input, guest), 0, 0],
+        ),
+    }
+}
+
 /// A call about edges, on a few control blocks and numbers.
 fn edge(input: &mut Input<'_>, guest: &Guest) {
     let control = HEAP + 0x10_0000 + u64::from(input.byte() % 3) * 0x4_0000;
@@ -299,7 +318,7 @@ fn edge(input: &mut Input<'_>, guest: &Guest) {
             [number, u64::from(input.byte() & 1), 0, 0, 0],
         ),
         5 => (Call::EdgeShutdown, [number, 0, 0, 0, 0]),
-        6 => (Call::EdgeFlush, [0; 5]),
+        6 => program(input, guest, control),
         _ => {
             guest.post_dirty(u32::from(input.byte() % 4));
             // Counters of either ring, or what lies in the rings.

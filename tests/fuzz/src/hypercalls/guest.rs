@@ -2,13 +2,16 @@
 
 use cormus_guest_mem::Region;
 use cormus_hypercall::Call;
+use cormus_hypercall::boot::Request;
 use cormus_hypercall::edge::{BoardRing, EdgeBoard};
 use cormus_hypercall::layout::{BOARD_OFFSET, HEAP_OFFSET, REGION_BASE};
 use cormus_hypercall::map::{MapRequest, REQUEST_COUNT_MAX};
 use cormus_linux_abi::Errno;
-use cormus_machine::{Answer, Config, Harness};
-use std::cell::Cell;
+use cormus_machine::{Answer, Config, Harness, Program};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, socketpair};
+use std::cell::{Cell, OnceCell};
 use std::mem::offset_of;
+use std::os::fd::OwnedFd;
 
 /// Where the guest's own memory begins.
 pub(crate) const HEAP: u64 = REGION_BASE + HEAP_OFFSET;
@@ -21,6 +24,8 @@ const SLEEP_NS: u64 = 20_000;
 pub(crate) struct Guest {
     harness: Harness,
     last: Cell<u64>,
+    /// Who has started a program. Goes after the harness.
+    client: OnceCell<Client>,
 }
 
 impl Guest {
@@ -29,6 +34,7 @@ impl Guest {
         let guest = Guest {
             harness,
             last: Cell::new(0),
+            client: OnceCell::new(),
         };
         guest.call(0, Call::RegionGrow as u64, [HEAP_LEN, 0, 0, 0, 0]);
         assert_eq!(guest.last(), HEAP_OFFSET);
@@ -44,6 +50,11 @@ impl Guest {
             }
             self.last.set(value);
         }
+    }
+
+    /// The number of the program that was started from outside, which is done when it is first asked for.
+    pub(crate) fn program(&self) -> u64 {
+        self.client.get_or_init(|| Client::new(&self.harness)).id
     }
 
     pub(crate) fn last(&self) -> u64 {
@@ -104,4 +115,72 @@ impl Guest {
             }
         }
     }
+}
+
+/// Who has started a program and holds the far ends of its sockets.
+struct Client {
+    id: u64,
+    channel: OwnedFd,
+    _streams: Vec<OwnedFd>,
+}
+
+impl Client {
+    fn new(harness: &Harness) -> Client {
+        let pair = |kind| {
+            let pair = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None);
+            pair.expect("a pair of sockets")
+        };
+        let (channel, theirs) = pair(SocketType::SEQPACKET);
+        let (streams, their_streams) = (0..3).map(|_| pair(SocketType::STREAM)).unzip();
+        let program = Program {
+            arguments: vec![b"program".to_vec()],
+            ..Program::default()
+        };
+        let started = harness.remote().start(&program, their_streams, theirs);
+        started.expect("a machine that takes a program");
+        // It gets its name when it begins.
+        while !listens() {
+            std::thread::yield_now();
+        }
+        Client {
+            id: asked(harness),
+            channel,
+            _streams: streams,
+        }
+    }
+}
+
+/// The number of the program of which the last request tells.
+fn asked(harness: &Harness) -> u64 {
+    let place = HEAP + HEAP_LEN - 4096;
+    loop {
+        let answer = harness.call(0, 0, Call::RequestTake as u64, [place, 4096, 0, 0, 0]);
+        let len = match answer {
+            Answer::Return(len) if len > 0 => len as u32 as usize,
+            other => panic!("a program was asked for: {other:?}"),
+        };
+        let mut bytes = vec![0; len];
+        let read = harness.region().read_bytes(place, &mut bytes);
+        read.expect("the guest's own memory");
+        if let Ok(Request::Program { id, .. }) = postcard::from_bytes(&bytes) {
+            return id;
+        }
+    }
+}
+
+impl Drop for Client {
+    /// Waits until the thread that listens at the channel has ended: it has a descriptor.
+    fn drop(&mut self) {
+        let _ = rustix::net::shutdown(&self.channel, Shutdown::Write);
+        while listens() {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Whether a thread of this process listens for a program.
+fn listens() -> bool {
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();
+    let mut names = tasks.flatten().map(|task| task.path().join("comm"));
+    names.any(|name| std::fs::read(name).is_ok_and(|name| name == b"program\n"))
 }
