@@ -10,6 +10,7 @@ mod cgroups;
 mod connections;
 mod engine;
 mod groups;
+mod links;
 mod process;
 mod rest;
 mod servers;

@@ -132,7 +132,11 @@ fn check(name: &str, form: Form, client: &str, server: &str) {
     let client = machine(client, &shared, of_client());
     bind(&client.remote(), &server.remote(), form);
     let (client, server) = (run(client), run(server));
-    assert_eq!(client.join().unwrap(), End::Exited(0), "the client");
+    assert_eq!(
+        client.join().unwrap(),
+        End::Exited(0),
+        "the client, {form:?}"
+    );
     assert_eq!(server.join().unwrap(), End::Exited(0), "the server");
 }
 
@@ -154,6 +158,13 @@ for name in ['db', 'DB.shop', '198.18.0.2']:
     assert connection.getsockname()[0] == '198.18.0.3'
     connection.sendall(b'hello ' + str(connection.getsockname()[1]).encode())
     assert connection.recv(100) == b'HELLO'
+    connection.close()
+connection = socket.socket()
+connection.setblocking(False)
+assert connection.connect_ex(('198.18.0.2', 7000)) == errno.EINPROGRESS
+assert select.select([], [connection], [], 20)[1]
+assert connection.connect_ex(('198.18.0.2', 7000)) == 0
+assert connection.connect_ex(('198.18.0.2', 7000)) == errno.EISCONN
 assert '198.18.0.2\tdb.shop\n' in open('/etc/hosts').read()
 try: socket.getaddrinfo('nobody', 1); assert False
 except socket.gaierror: pass
@@ -167,6 +178,8 @@ for _ in range(3):
     assert text == b'hello ' + str(peer[1]).encode(), text
     assert connection.getsockname() == ('198.18.0.2', 7000), connection.getsockname()
     connection.sendall(b'HELLO')
+connection, peer = listener.accept()
+connection.recv(1)
 ",
     );
 }
@@ -182,13 +195,17 @@ connection.sendall(b'question' * 50_000)
 connection.shutdown(socket.SHUT_WR)
 try: connection.send(b'x'); assert False
 except BrokenPipeError: pass
-assert whole(connection) == b'answer' * 60_000
+got = whole(connection)
+assert got == b'answer' * 60_000, len(got)
+put('read')
 ",
         r"
 connection, _ = serve().accept()
 assert whole(connection) == b'question' * 50_000
 connection.sendall(b'answer' * 60_000)
 connection.close()
+# What a machine that ends has not put into a socket yet is lost.
+wait('read')
 ",
     );
 }
@@ -619,4 +636,88 @@ while done < 200:
             poll.modify(connection, selectors.EVENT_READ, state)
 ",
     );
+}
+
+/// A monitor that was taken over, at the other end: it writes anything to the shared page while the machine uses the link. That may cost the
+/// machine this connection; it goes on, and serves others.
+#[test]
+fn what_the_other_side_writes_harms_nobody_else() {
+    use rustix::fs::{MemfdFlags, SealFlags};
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
+    const LINK_BYTES: u64 = 4096 + (256 << 10);
+
+    let shared = Shared::new("hostile");
+    let server = machine(
+        r"
+import threading
+listener = serve()
+def echo(connection):
+    try:
+        while data := connection.recv(70_000): connection.sendall(data)
+    except OSError: pass
+while True:
+    connection, _ = listener.accept()
+    threading.Thread(target=echo, args=[connection], daemon=True).start()
+",
+        &shared,
+        of_server(),
+    );
+    let remote = server.remote();
+    let (here, offer) = binding();
+    let at = ExportAt::Tcp(PORT);
+    remote.serve_export(at, CLIENT, offer).unwrap();
+    let server = run(server);
+    shared.wait_for("listens");
+    let mut seed = 1_u64;
+    let mut random = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        seed >> 20
+    };
+    for _ in 0..20 {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let memory = rustix::fs::memfd_create("hostile", flags).unwrap();
+        rustix::fs::ftruncate(&memory, LINK_BYTES).unwrap();
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&memory, seals).unwrap();
+        let (mut bell, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let sent = [theirs.as_fd(), memory.as_fd()];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(&sent));
+        let message = [1, 0, 1, 0, 7, 0, 0, 0];
+        let pieces = [std::io::IoSlice::new(&message)];
+        rustix::net::sendmsg(&here, &pieces, &mut ancillary, SendFlags::empty()).unwrap();
+        let mut answer = [0];
+        bell.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, [1]);
+        let page = std::fs::File::from(memory);
+        for _ in 0..500 {
+            // Words of the page, mostly counters that are a little or far off, seldom an end.
+            let place = match random() % 8 {
+                0..4 => [0, 64, 192, 256][random() as usize % 4],
+                4..7 => [128, 132, 320, 324][random() as usize % 4],
+                _ if random() % 50 == 0 => 8,
+                _ => random() % 384,
+            };
+            let value = match random() % 4 {
+                0 => random() % 300_000,
+                1 => u64::MAX - random() % 3,
+                2 => 0,
+                _ => random() << (random() % 20),
+            };
+            page.write_at(&value.to_ne_bytes(), place & !3).unwrap();
+            if random() % 8 == 0 {
+                let _ = bell.write(&[1; 3]);
+            }
+        }
+    }
+    let mut honest = dial(&here).unwrap();
+    let mut text = [0; 6];
+    honest.write_all(b"hello").unwrap();
+    honest.read_exact(&mut text).unwrap();
+    assert_eq!(&text, b"\x01hello");
+    remote.end();
+    assert_eq!(server.join().unwrap(), End::Signaled(9));
 }

@@ -1,7 +1,7 @@
 //! What is measured.
 
 use super::engine::{Arena, Engine, Job};
-use super::{bgsave, connections, process, rest, servers};
+use super::{bgsave, connections, links, process, rest, servers};
 use crate::shell;
 use anyhow::{Context, Result, bail};
 
@@ -220,6 +220,12 @@ pub(crate) const GROUPS: &[Group] = &[
         measure: connections::memory,
     },
     Group {
+        name: "links",
+        rounds: 3,
+        rows: links::ROWS,
+        measure: links::links,
+    },
+    Group {
         name: "memory",
         rounds: 3,
         rows: &[row(
@@ -244,7 +250,7 @@ pub(crate) const GROUPS: &[Group] = &[
 /// Builds the small C programs into the arena and puts the Python ones beside them.
 pub(crate) fn compile(arena: &Arena) -> Result<()> {
     let sources = shell::root().join("xtask/bench");
-    for name in ["getpid", "pipe", "clock", "fork", "hold", "accept"] {
+    for name in ["getpid", "pipe", "clock", "fork", "hold", "accept", "link"] {
         let mut gcc = shell::command("gcc -O2 -Wall -o");
         gcc.arg(arena.scratch.join(name))
             .arg(sources.join(format!("{name}.c")));

@@ -98,6 +98,16 @@ impl Server {
         Ok(server)
     }
 
+    /// Starts a server that says nothing.
+    pub(crate) fn begin(command: &mut Command) -> Result<Self> {
+        let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = quiet
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
+        let ending = None;
+        Ok(Self { child, ending })
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

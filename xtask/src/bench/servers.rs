@@ -123,7 +123,7 @@ fn redis_of(arena: &Arena, engine: Engine, port: u16, job: &Job) -> Result<Vec<f
 }
 
 /// `"SET","100000.00",...`: the second field of the line of the test.
-fn redis_rate(text: &str) -> Option<f64> {
+pub(crate) fn redis_rate(text: &str) -> Option<f64> {
     let line = text.lines().find(|line| line.starts_with("\"SET\""))?;
     line.split(',').nth(1)?.trim_matches('"').parse().ok()
 }

@@ -227,6 +227,13 @@ impl SocketOps for TcpSocket {
             return Ok(());
         }
         let to = InetAddress::parse(raw, self.local.v6)?;
+        if matches!(*self.state.lock(), State::Connecting(_)) {
+            // Made again, it tells what has become of the first.
+            return match self.settle() {
+                Err(Errno::EAGAIN) => Err(Errno::EALREADY),
+                settled => settled,
+            };
+        }
         match &*self.state.lock() {
             State::Idle => {}
             State::Connecting(_) => return Err(Errno::EALREADY),

@@ -283,6 +283,13 @@ impl SocketOps for UnixSocket {
     }
 
     fn connect(&self, task: &Task, raw: &[u8]) -> SysResult<()> {
+        if matches!(*self.state.lock(), State::Connecting(_)) {
+            // Made again, it tells what has become of the first.
+            return match self.settle() {
+                Err(Errno::EAGAIN) => Err(Errno::EALREADY),
+                settled => settled,
+            };
+        }
         match &*self.state.lock() {
             State::Idle => {}
             State::Connecting(_) => return Err(Errno::EALREADY),
