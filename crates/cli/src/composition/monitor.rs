@@ -144,7 +144,7 @@ impl Machine for Monitor {
     fn bind(&self, place: &Place, dial: OwnedFd) -> Result<(), String> {
         let request = LinkRequest::BindImport {
             at: import(place),
-            form: Form::Plain,
+            form: Form::Rings,
         };
         self.change_links(request, Some(&dial))
     }

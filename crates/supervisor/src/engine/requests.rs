@@ -14,6 +14,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::time::Duration;
 
+/// How long machines may take to do what they are told before an answer is given all the same.
+const DONE_MAX: Duration = Duration::from_secs(5);
 /// How long figures of a machine are waited for.
 const STATS_MAX: Duration = Duration::from_secs(2);
 
@@ -333,9 +335,27 @@ impl<H: Host> Core<H> {
                 self.rules = rules;
                 let text = "the policy was changed";
                 self.engine.journal().note(EventKind::Policy, None, text);
-                asked.answer(Ok(self.rules.text()));
+                self.relink();
+                let text = self.rules.text();
+                self.when_done(move || asked.answer(Ok(text)));
             }
         }
+    }
+
+    /// Does something when all that was handed to machines is done, so that who is answered can rely on it. A monitor that does not
+    /// answer is not waited for long.
+    fn when_done(&self, act: impl FnOnce() + Send + 'static) {
+        let (send, receive) = mpsc::channel::<()>();
+        for running in self.members.values().filter_map(|it| it.running.as_ref()) {
+            let send = send.clone();
+            running.hands.hand(move |_| drop(send));
+        }
+        drop(send);
+        tokio::task::spawn_blocking(move || {
+            // Nothing is sent: it ends when the last end is dropped.
+            let _ = receive.recv_timeout(DONE_MAX);
+            act();
+        });
     }
 
     /// Asks all machines at a time, so that one that does not answer keeps nobody else waiting.
