@@ -12,6 +12,7 @@ use cormus_machine::{
     EdgeEvent, ExportAt, Form, ImportAt, LiveStats, NewLimits, Party, What, links,
 };
 use cormus_supervisor::{Attempt, Host, Machine, Place, Plan};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
@@ -106,6 +107,21 @@ impl Monitor {
     }
 }
 
+/// The next connection over a link; none when the other end is gone, which is the machine's end.
+fn next(offer: &OwnedFd) -> Option<UnixStream> {
+    loop {
+        let mut readable = [PollFd::new(offer, PollFlags::IN)];
+        poll(&mut readable, None).ok()?;
+        let ended = readable[0].revents().contains(PollFlags::HUP);
+        match links::take(offer) {
+            Ok(connection) => return Some(connection),
+            Err(_) if ended => return None,
+            // What is no connection is not answered.
+            Err(_) => {}
+        }
+    }
+}
+
 fn pair() -> Result<(OwnedFd, OwnedFd)> {
     let pair = socketpair(
         AddressFamily::UNIX,
@@ -189,8 +205,13 @@ impl Machine for Monitor {
         std::thread::Builder::new()
             .name("control".to_owned())
             .stack_size(THREAD_STACK)
-            // It ends with the machine, which has the other end.
-            .spawn(move || while links::take(&offer).is_ok_and(&mut accept) {})
+            .spawn(move || {
+                while let Some(connection) = next(&offer) {
+                    if !accept(connection) {
+                        break;
+                    }
+                }
+            })
             .map(drop)
             .map_err(|error| format!("cannot start a thread: {error}"))
     }

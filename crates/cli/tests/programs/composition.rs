@@ -258,3 +258,89 @@ fn mistakes_are_shown_before_anything_starts() {
     );
     assert!(registry.running().is_empty());
 }
+
+/// An unmodified script that makes a worker for each job over its control socket, by Python's own HTTP client.
+const JOBS: &str = r#"
+[composition]
+name = "jobs"
+
+[component.secret]
+run = ["sleep", "1000"]
+
+[component.boss]
+run = ["python3", "-u", "-c", '''
+import http.client, json, socket, time
+class Control(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect("/run/cormus/control.sock")
+def ask(method, path, body=None):
+    control = Control("cormus")
+    control.request(method, path, body and json.dumps(body))
+    answer = control.getresponse()
+    text = answer.read()
+    return answer.status, json.loads(text) if text else None
+for job in range(3):
+    worker = {
+        "run": ["python3", "-c", f"print('job {job} is', {job} ** 2)"],
+        "memory": "64M",
+    }
+    print("made", ask("PUT", f"/v1/components/worker-{job}", worker)[0])
+while True:
+    workers = [ask("GET", f"/v1/components/worker-{job}")[1] for job in range(3)]
+    if all(worker["state"] == "inactive" and worker["ended"] for worker in workers):
+        break
+    time.sleep(0.02)
+names = [component["name"] for component in ask("GET", "/v1/composition")[1]["components"]]
+print("sees", *sorted(names))
+print("sibling", ask("GET", "/v1/components/secret")[0], ask("DELETE", "/v1/components/secret")[0],
+      ask("POST", "/v1/components/secret/actions", "stop")[0])
+print("taken", ask("PUT", "/v1/components/secret", {"run": ["true"]})[0])
+print("too much", ask("PUT", "/v1/components/big", {"run": ["true"], "memory": "1G"})[0])
+print("outside", ask("PUT", "/v1/components/out", {"run": ["true"], "memory": "8M", "allow_out": ["any"]})[0])
+print("all", ask("DELETE", "/v1/composition")[0], ask("PUT", "/v1/policy", {"deny": []})[0])
+print("fourth", ask("PUT", "/v1/components/fourth", {"run": ["sleep", "1000"], "memory": "32M"})[0])
+print("fifth", ask("PUT", "/v1/components/fifth", {"run": ["sleep", "1000"], "memory": "32M"})[0])
+print("gone", ask("DELETE", "/v1/components/worker-0")[0], ask("DELETE", "/v1/components/worker-0")[0])
+print("done")
+time.sleep(1000)
+''']
+control = { components = 4, memory = "256M" }
+"#;
+
+#[test]
+fn a_component_makes_children_within_its_grant() {
+    let up = Up::new("jobs", JOBS);
+    up.wait_for(&["logs", "boss.jobs"], "done");
+    let said = up.say(&["logs", "boss.jobs"]);
+    for expect in [
+        "made 200",
+        "sees boss worker-0 worker-1 worker-2",
+        "sibling 404 200 404",
+        "taken 409",
+        "too much 403",
+        "outside 403",
+        "all 403 403",
+        "fourth 200",
+        "fifth 403",
+        "gone 200 200",
+    ] {
+        assert!(said.contains(expect), "no `{expect}` in\n{said}");
+    }
+    for job in 0..3 {
+        let text = format!("job {job} is {}", job * job);
+        assert!(up.say(&["logs", "jobs"]).contains(&text));
+    }
+    // `secret` lives on, and the children end with their parent.
+    let listed = up.say(&["ps"]);
+    assert!(
+        listed.contains("secret.jobs") && listed.contains("fourth.jobs"),
+        "{listed}"
+    );
+    up.say(&["stop", "boss.jobs"]);
+    let listed = up.say(&["ps"]);
+    assert!(
+        listed.contains("secret.jobs") && !listed.contains("fourth.jobs"),
+        "{listed}"
+    );
+}

@@ -271,7 +271,8 @@ impl<H: Host> Core<H> {
     }
 
     fn remove(&mut self, name: &str, asked: Asked<()>) {
-        if !self.members.contains_key(name) {
+        // What the caller does not see is as if it were not there.
+        if self.visible(name, &asked.caller).is_err() {
             return asked.answer(Ok(()));
         }
         match self.without(name, &asked.caller) {
