@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: a tour of `cormus` on real programs, each command shown with what it prints, and the bench table.
 
-use crate::{bench, packages, test};
+use crate::{bench, packages, shell, test};
 use anyhow::{Context, Result, ensure};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -57,6 +57,26 @@ const TOUR: &[Stop] = &[
         title: "What a program did",
         command: "cormus run --stats echo hello",
     },
+    Stop {
+        title: "A service of three machines: nginx, a Python application, PostgreSQL",
+        command: "cp -r examples/web-stack $SITE && sed -i s/8080:/$WEB_PORT:/ $SITE/cormus.toml && cormus up -d -f $SITE/cormus.toml && cormus ps",
+    },
+    Stop {
+        title: "Its page",
+        command: "curl -sS -d name=Ada -d text=Hello http://127.0.0.1:$WEB_PORT/ && curl -sS http://127.0.0.1:$WEB_PORT/",
+    },
+    Stop {
+        title: "What is not bound is refused: nginx cannot reach the database",
+        command: "cormus exec web.guestbook python3 -c 'import socket; print(socket.socket().connect_ex((\"db\", 5432)))'; cormus events -f guestbook | grep -m1 refused",
+    },
+    Stop {
+        title: "A picture of it",
+        command: "cormus graph guestbook -o $PICTURE && ls -l $PICTURE",
+    },
+    Stop {
+        title: "Down, and its volume removed",
+        command: "cormus down guestbook && cormus volume ls && cormus volume rm guestbook/pgdata",
+    },
 ];
 
 /// Goes through the tour, then the bench.
@@ -76,6 +96,12 @@ struct Tour {
     programs: PathBuf,
     directory: PathBuf,
     port: u16,
+    web_port: u16,
+}
+
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
+    Ok(listener.local_addr()?.port())
 }
 
 impl Tour {
@@ -83,10 +109,10 @@ impl Tour {
         let directory = std::env::temp_dir().join(format!("cormus-demo-{}", std::process::id()));
         std::fs::create_dir_all(directory.join("data"))
             .with_context(|| format!("cannot make {}", directory.display()))?;
-        let listener = TcpListener::bind("127.0.0.1:0").context("cannot find a free port")?;
         Ok(Self {
             programs: cormus.parent().unwrap_or(Path::new("/")).to_owned(),
-            port: listener.local_addr()?.port(),
+            port: free_port()?,
+            web_port: free_port()?,
             directory,
         })
     }
@@ -109,17 +135,21 @@ impl Tour {
             .args(["-c", script])
             .env("PATH", std::env::join_paths(programs)?)
             .env("PORT", self.port.to_string())
+            .env("WEB_PORT", self.web_port.to_string())
             .env("DATA", self.directory.join("data"))
-            // Machines of the tour do not mix with the user's own.
-            .env("XDG_RUNTIME_DIR", &self.directory);
+            .env("SITE", self.directory.join("web-stack"))
+            .env("PICTURE", self.programs.join("guestbook.png"))
+            .current_dir(shell::root())
+            // Machines and volumes of the tour do not mix with the user's own.
+            .env("XDG_RUNTIME_DIR", &self.directory)
+            .env("XDG_STATE_HOME", self.directory.join("state"));
         Ok(command)
     }
 }
 
 impl Drop for Tour {
     fn drop(&mut self) {
-        let end =
-            "cormus ps -q | while read -r name; do cormus kill -s KILL $name; done 2>/dev/null";
+        let end = "{ cormus down guestbook; cormus ps -q | while read -r name; do cormus kill -s KILL $name; done; } 2>/dev/null";
         let ended = self
             .shell(end)
             .and_then(|mut command| Ok(command.status()?));

@@ -25,6 +25,10 @@ pub(crate) const TEST: &[Package] = &[
     ("openssl", "/usr/bin/openssl"),
     ("postgresql-15", "/usr/lib/postgresql/15/bin/initdb"),
     ("python3", "/usr/bin/python3"),
+    (
+        "python3-psycopg2",
+        "/usr/lib/python3/dist-packages/psycopg2/__init__.py",
+    ),
     ("redis-server", "/usr/bin/redis-server"),
     ("redis-tools", "/usr/bin/redis-benchmark"),
     ("sqlite3", "/usr/bin/sqlite3"),

@@ -8,6 +8,10 @@ use crate::values::Name;
 use anyhow::{Context, Result, bail, ensure};
 use cormus_client::{Action, ClientError, ComponentState, EventKind, Limits};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// How long a supervisor may take to go after its last machine has ended.
+const GONE_MAX: Duration = Duration::from_secs(5);
 
 /// Ends a composition, and returns when all its machines are gone.
 pub(crate) fn down(args: &CompositionArgs) -> Result<ExitCode, Failure> {
@@ -38,7 +42,16 @@ pub(super) fn end(home: &Home) -> Result<()> {
         Err(error) => return Err(error).context("cannot end the composition"),
     }
     let _ = shows.join();
+    wait_until_gone(home);
     Ok(())
+}
+
+/// The name and the volumes are free when the supervisor is gone, which is a little after its answer.
+fn wait_until_gone(home: &Home) {
+    let deadline = Instant::now() + GONE_MAX;
+    while home.is_running() && Instant::now() < deadline {
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
 }
 
 /// Does something with each component that is named.

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// A composition in a registry of its own, ended at the latest when this goes.
-struct Up {
+pub(crate) struct Up {
     registry: Registry,
     name: String,
 }
@@ -26,15 +26,43 @@ impl Up {
         up
     }
 
-    fn file(&self) -> PathBuf {
+    /// A copy of `examples/DIRECTORY`, with `port` published in place of 8080.
+    pub(crate) fn example(directory: &str, name: &str, port: u16) -> Self {
+        let up = Self {
+            registry: Registry::new(directory),
+            name: name.to_owned(),
+        };
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+        for entry in std::fs::read_dir(examples.join(directory)).unwrap() {
+            let entry = entry.unwrap();
+            let copy = up.file().with_file_name(entry.file_name());
+            std::fs::copy(entry.path(), copy).unwrap();
+        }
+        let manifest = std::fs::read_to_string(up.file()).unwrap();
+        assert!(manifest.contains("\"8080:"), "{manifest}");
+        std::fs::write(
+            up.file(),
+            manifest.replace("\"8080:", &format!("\"{port}:")),
+        )
+        .unwrap();
+        up.up();
+        up
+    }
+
+    /// `cormus up -d`.
+    pub(crate) fn up(&self) {
+        self.say(&["up", "-d", "-f", self.file().to_str().unwrap()]);
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
         self.registry.state().with_file_name("cormus.toml")
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         self.registry.command(words)
     }
 
-    fn say(&self, words: &[&str]) -> String {
+    pub(crate) fn say(&self, words: &[&str]) -> String {
         succeed(self.command(words))
     }
 
@@ -48,11 +76,11 @@ impl Up {
     }
 
     /// Events are told within some milliseconds.
-    fn wait_for_event(&self, text: &str) {
+    pub(crate) fn wait_for_event(&self, text: &str) {
         self.wait_for(&["events", &self.name], text);
     }
 
-    fn wait_for(&self, words: &[&str], text: &str) {
+    pub(crate) fn wait_for(&self, words: &[&str], text: &str) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let said = self.say(words);
@@ -64,10 +92,15 @@ impl Up {
     }
 
     fn supervisor(&self) -> u32 {
+        self.pid(&self.name)
+    }
+
+    /// The process of the composition, or of one of its machines.
+    pub(crate) fn pid(&self, name: &str) -> u32 {
         let listed = self.say(&["ps"]);
         let line = listed
             .lines()
-            .find(|line| line.starts_with(&format!("{} ", self.name)));
+            .find(|line| line.starts_with(&format!("{name} ")));
         let pid = line.unwrap().split_whitespace().nth(2).unwrap();
         pid.parse().unwrap()
     }

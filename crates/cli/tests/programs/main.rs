@@ -6,6 +6,7 @@
 mod background;
 mod composition;
 mod coreutils;
+mod examples;
 mod exec;
 mod faults;
 mod flash;
