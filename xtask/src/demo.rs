@@ -67,7 +67,7 @@ const TOUR: &[Stop] = &[
     },
     Stop {
         title: "What is not bound is refused: nginx cannot reach the database",
-        command: "cormus exec web.guestbook python3 -c 'import socket; print(socket.socket().connect_ex((\"db\", 5432)))'; cormus events -f guestbook | grep -m1 refused",
+        command: "cormus exec web.guestbook python3 -c 'import socket; print(socket.socket().connect_ex((\"db\", 5432)))'; sleep 1; cormus events guestbook | grep refused",
     },
     Stop {
         title: "A picture of it",
