@@ -13,10 +13,10 @@
 
 use crate::control::{Control, listener, receive, send, take_stdin};
 use crate::failure::{Ended, Failure};
-use crate::registry::{Created, Origin, Process, Registry};
+use crate::registry::{Created, Home, Origin, Process, Registry};
 use crate::values::Name;
 use anyhow::{Context, Result, anyhow, bail};
-use cormus_machine::Machine;
+use cormus_machine::{Kept, Machine, isolate};
 use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -228,7 +228,7 @@ pub(crate) fn serve(
             failure.code
         }
     };
-    Registry::open()?.record_exit(name, code)?;
+    Home::of(name)?.record_exit(code)?;
     Ok(ExitCode::from(code))
 }
 
@@ -240,13 +240,18 @@ pub(crate) fn take_over() -> Result<Starter> {
     Ok(starter)
 }
 
-/// The machine is there: it can be spoken to, and its starter is told so.
-pub(crate) fn ready(name: &Name, machine: &Machine, starter: &mut Option<Starter>) -> Result<()> {
-    ready_at(Control::listen(name)?, machine, starter)
+/// Makes the machine's control socket, at which who asks waits, and lets this process isolate itself when the machine is there.
+pub(crate) fn listen_isolated(name: &Name) -> Result<Control> {
+    let home = Home::of(name)?;
+    isolate(Kept {
+        write: vec![home.directory().to_owned()],
+        ..Kept::default()
+    });
+    Control::listen(name)
 }
 
-/// The same for a machine whose control socket is there.
-pub(crate) fn ready_at(
+/// The machine is there: it can be spoken to, and its starter is told so.
+pub(crate) fn ready(
     control: Control,
     machine: &Machine,
     starter: &mut Option<Starter>,
@@ -257,11 +262,11 @@ pub(crate) fn ready_at(
 
 /// The same for a component's machine, which begins when its supervisor says so; the socket to that stays open.
 pub(crate) fn supervised(
-    name: &Name,
+    control: Control,
     machine: &Machine,
     starter: &mut Option<Starter>,
 ) -> Result<UnixStream> {
-    Control::listen(name)?.serve(machine.remote())?;
+    control.serve(machine.remote())?;
     let starter = starter.take().context(GONE)?;
     starter.say(&Started::Ready);
     receive::<()>(&starter.0).context(GONE)?;

@@ -33,18 +33,20 @@ pub(crate) fn component(args: &ComponentArgs) -> Result<ExitCode, Failure> {
                 .as_ref()
                 .context("nobody has started this monitor")?,
         )?;
-        launch(&spec, |what| match what {
-            Launched::Machine(machine) => {
-                let supervisor = background::supervised(name, machine, starter)?;
-                end_with(supervisor)?;
-                Ok(None)
-            }
-            Launched::Pool => {
+        if spec.flash.is_some() {
+            return launch(&spec, |_| {
                 // Its process has one thread. The thread that has started it lives as long as it does.
                 set_parent_process_death_signal(Some(Signal::TERM))
                     .context("cannot ask to end with the supervisor")?;
                 background::pool_ready(name, starter).map(Some)
+            });
+        }
+        let control = background::listen_isolated(name)?;
+        launch(&spec, |what| {
+            if let Launched::Machine(machine) = what {
+                end_with(background::supervised(control, machine, starter)?)?;
             }
+            Ok(None)
         })
     })
 }

@@ -11,7 +11,7 @@
 //! | `World` | `Bytes`: [`World`](cormus_machine::World) in postcard; of a machine, not of a template |
 //! | `Look` | `Bytes`: what is where in the machine's memory, for [`MemoryImage::racy`](cormus_machine::MemoryImage::racy) |
 //! | `Peek` | `Bytes`: those of a range of a window, up to the first that is not mapped |
-//! | `Freeze` | `Done`, from the template that the machine has become |
+//! | `Freeze` | `Frozen`, with an image and the socket itself: whoever asked makes the template, says so by an empty message, and the machine ends |
 //! | `Pool` | `Done`, when so many spares of a template are ready, which keeps it so |
 //! | `PoolState` | `PoolState`: how many of a template's spares are to be ready, and how many are |
 //! | `Link`, with the binding's end where one is given | `Done`: the binding is made, or taken away ([`links`]) |
@@ -38,7 +38,8 @@ mod template;
 mod wire;
 
 pub(crate) use client::{
-    ask, ask_bytes, ask_events, ask_image, ask_pool_state, ask_spare, ask_with, state_of,
+    Frozen, ask, ask_bytes, ask_events, ask_frozen, ask_image, ask_pool_state, ask_spare, ask_with,
+    state_of,
 };
 pub(crate) use server::{Control, listener};
 pub(crate) use template::serve_template;
@@ -121,6 +122,9 @@ pub(crate) enum Answer {
     Image {
         stood_still_ns: u64,
     },
+    /// With the pages and the state as for an image, and the socket that is listened on; the machine stands still until it is told
+    /// that its template is there, and ends then.
+    Frozen,
     Refused(Refusal),
     Bytes,
     PoolState {
@@ -183,13 +187,9 @@ fn socket_path(directory: &Path) -> std::io::Result<(OwnedFd, String)> {
 pub(crate) fn take_stdin() -> Result<UnixStream> {
     let socket = std::io::stdin().as_fd().try_clone_to_owned();
     let socket = socket.context("cannot keep the caller's socket")?;
-    empty_stdin()?;
-    Ok(UnixStream::from(socket))
-}
-
-fn empty_stdin() -> Result<()> {
     let null = File::open("/dev/null").context("cannot open /dev/null")?;
-    rustix::stdio::dup2_stdin(&null).context("cannot set the standard input")
+    rustix::stdio::dup2_stdin(&null).context("cannot set the standard input")?;
+    Ok(UnixStream::from(socket))
 }
 
 /// An image's pages and its state as descriptors, which [`ask_image`] makes an image again.

@@ -12,7 +12,7 @@ use crate::spec::{Flash, MachineSpec};
 use crate::volumes;
 use anyhow::{Context, Result, bail};
 use cormus_machine::{
-    Beside, End, Image, Machine, Pool, PoolLimits, Publish, PublishedPort, Transport,
+    Beside, End, Image, Kept, Machine, Pool, PoolLimits, Publish, PublishedPort, Transport, isolate,
 };
 use ready::Event;
 use std::net::TcpListener;
@@ -46,6 +46,8 @@ pub(crate) fn serve(
         .check_files()
         .map_err(launch::cannot_continue)?;
     volumes::tell_withheld(image.state(), spec.report.verbosity);
+    // Each machine that is made for a connection; the pool's own process goes on to make and watch them.
+    isolate(Kept::default());
     let control = ready()?;
     let limits = PoolLimits {
         ready: flash.ready,

@@ -62,8 +62,9 @@ pub(crate) fn continued(args: ContinueArgs) -> Result<ExitCode, Failure> {
         // While the pages are on their way.
         let shell = shell_ahead(&state)?;
         let image = Image::from_parts(state, next(starter)?).map_err(anyhow::Error::new)?;
+        let control = background::listen_isolated(&name)?;
         continue_image(image, shell, |machine| {
-            background::ready(&name, machine, starter)
+            background::ready(control, machine, starter)
         })
     })
 }

@@ -99,6 +99,9 @@ fn describe(instance: &Instance) -> Result<Value> {
                 "memory",
                 json!({ "limit_bytes": world.memory_limit_bytes, "used_bytes": world.memory_used_bytes }),
             );
+            if phase != Phase::Template {
+                set("isolation", json!(world.isolation));
+            }
             set("edges", edges(&world, rules));
             if phase == Phase::Template {
                 let (wanted, ready) = ask_pool_state(instance)?;

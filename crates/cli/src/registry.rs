@@ -178,18 +178,9 @@ impl Registry {
             write_line(&directory, line)?;
         }
         write_whole(&directory, "command", &ended_by_nul(origin.command))?;
-        let log = |name: &str| {
-            let path = directory.join(name);
-            let file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .mode(0o600)
-                .open(&path);
-            file.with_context(|| format!("cannot make {}", path.display()))
-        };
         Ok(Created {
-            stdout: log(STDOUT)?,
-            stderr: log(STDERR)?,
+            stdout: open_log(&directory, STDOUT)?,
+            stderr: open_log(&directory, STDERR)?,
             directory,
         })
     }
@@ -246,12 +237,6 @@ impl Registry {
             );
         }
         Ok(())
-    }
-
-    /// Writes down how the machine ended; called by its monitor.
-    pub(crate) fn record_exit(&self, name: &Name, code: u8) -> Result<()> {
-        let directory = self.directory_of(name);
-        write_whole(&directory, "exit", format!("{code}\n").as_bytes())
     }
 
     fn remove_old(&self) -> Result<()> {
@@ -313,8 +298,12 @@ impl Home {
 
     /// Writes down what the machine does now. Takes no lock, which who asks for it may hold.
     pub(crate) fn set_phase(&self, phase: Phase) -> Result<()> {
-        let text = format!("{}\n", phase.word());
-        write_whole(&self.directory, "phase", text.as_bytes())
+        write_phase(&self.directory, phase)
+    }
+
+    /// Writes down how the machine ended. Takes no lock: that lies outside of the directory, where its monitor writes nothing.
+    pub(crate) fn record_exit(&self, code: u8) -> Result<()> {
+        write_whole(&self.directory, "exit", format!("{code}\n").as_bytes())
     }
 }
 
@@ -379,6 +368,22 @@ impl Instance {
     pub(crate) fn line(&self) -> Option<SnapshotId> {
         let text = std::fs::read_to_string(self.directory.join("line")).ok()?;
         SnapshotId::parse(text.trim())
+    }
+
+    /// One of its logs, to be added to.
+    pub(crate) fn log(&self, name: &str) -> Result<File> {
+        open_log(&self.directory, name)
+    }
+
+    /// Writes down that another process, a child of the caller that nobody has waited for, is the machine now.
+    pub(crate) fn set_process(&self, pid: u32) -> Result<()> {
+        let process = Process::of(pid).context("the template's process is gone")?;
+        write_whole(&self.directory, "process", process.text()?.as_bytes())
+    }
+
+    /// Writes down what it does now.
+    pub(crate) fn set_phase(&self, phase: Phase) -> Result<()> {
+        write_phase(&self.directory, phase)
     }
 
     /// Writes down which snapshot it was written as.
@@ -506,6 +511,18 @@ fn remove(directory: &Path) -> Result<()> {
 fn ended_by_nul(words: &[Vec<u8>]) -> Vec<u8> {
     let ended = words.iter().flat_map(|word| [word.as_slice(), b"\0"]);
     ended.flatten().copied().collect()
+}
+
+fn open_log(directory: &Path, name: &str) -> Result<File> {
+    let path = directory.join(name);
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).mode(0o600).open(&path);
+    file.with_context(|| format!("cannot make {}", path.display()))
+}
+
+fn write_phase(directory: &Path, phase: Phase) -> Result<()> {
+    let text = format!("{}\n", phase.word());
+    write_whole(directory, "phase", text.as_bytes())
 }
 
 fn write_line(directory: &Path, line: SnapshotId) -> Result<()> {

@@ -11,6 +11,7 @@ use crate::registry::{Logs, Origin, Registry};
 use crate::spec::{MachineSpec, Verbosity};
 use crate::values::Name;
 use anyhow::{Context, Result};
+use cormus_machine::{Kept, isolate};
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
@@ -28,6 +29,9 @@ pub(crate) fn run(args: RunArgs, verbosity: Verbosity) -> Result<ExitCode, Failu
         writeln!(std::io::stdout(), "{name}")?;
         return Ok(ExitCode::SUCCESS);
     }
+    if spec.flash.is_none() {
+        isolate(Kept::default());
+    }
     Ok(ExitCode::from(launch(&spec, |_| Ok(None))?.code()))
 }
 
@@ -36,12 +40,15 @@ pub(crate) fn monitor(args: MonitorArgs, verbosity: Verbosity) -> Result<ExitCod
     let name = args.registered;
     background::monitor(&name, |starter| {
         let spec = MachineSpec::new(args.run, &name, verbosity)?;
-        launch(&spec, |what| match what {
-            Launched::Machine(machine) => {
-                background::ready(&name, machine, starter)?;
-                Ok(None)
+        if spec.flash.is_some() {
+            return launch(&spec, |_| background::pool_ready(&name, starter).map(Some));
+        }
+        let control = background::listen_isolated(&name)?;
+        launch(&spec, |what| {
+            if let Launched::Machine(machine) = what {
+                background::ready(control, machine, starter)?;
             }
-            Launched::Pool => background::pool_ready(&name, starter).map(Some),
+            Ok(None)
         })
     })
 }

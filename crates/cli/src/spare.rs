@@ -14,13 +14,14 @@
 use crate::args::SpareArgs;
 use crate::background::{self, Started, Starter};
 use crate::control::{Control, receive, send, state_of};
+use crate::directories;
 use crate::failure::Failure;
 use crate::fork;
 use crate::launch::{cannot_continue, run_continued};
 use crate::registry;
 use crate::values::Name;
 use anyhow::{Context, Result, anyhow, bail};
-use cormus_machine::{Image, Prepared};
+use cormus_machine::{Image, Kept, Prepared, isolate};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -115,7 +116,7 @@ pub(crate) fn spare(args: &SpareArgs) -> Result<ExitCode, Failure> {
         let state = state_of(state?)?;
         let machine = prepared.begin(&state).map_err(cannot_continue)?;
         run_continued(machine, |machine| {
-            background::ready_at(Control::at(&name, listener.into())?, machine, starter)
+            background::ready(Control::at(&name, listener.into())?, machine, starter)
         })
     })
 }
@@ -124,5 +125,10 @@ fn prepare(starter: &Starter, template: &Name) -> Result<Prepared> {
     let mut state = state_of(starter.receive()?)?;
     fork::adapt(&mut state, template)?;
     let image = Image::from_parts(state, starter.receive()?)?;
+    // Which directory will be its own is not known yet.
+    isolate(Kept {
+        write: vec![directories::machines()?],
+        ..Kept::default()
+    });
     Prepared::rehearsed(&image).map_err(cannot_continue)
 }

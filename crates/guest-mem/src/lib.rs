@@ -35,6 +35,7 @@ pub use frozen::{
 };
 pub use mapping::{Backing, Mapping};
 pub use memory::Memory;
+pub use pagemap::forks_are_blind;
 pub use physical::{MemorySlots, NoSlots, Physical};
 pub use region::{AreaRef, Region};
 pub use sys::{barrier, register_for_barriers};

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A run of pages: host addresses of its start and end.
 pub(crate) type Run = (u64, u64);
@@ -101,6 +102,24 @@ pub(crate) fn private_up_to(
     match scan(page_map()?, start..start + len, PRIVATE, bytes, each) {
         Err(Errno::ENOTTY) => private_by_map(start, start + len, each).map(|()| true),
         result => result,
+    }
+}
+
+/// Whether forks of this process may not look at themselves.
+static BLIND: AtomicBool = AtomicBool::new(false);
+
+/// Says that forks of this process may open nothing of theirs in `/proc`: all that they need is found out before, at the cost of some
+/// milliseconds a gigabyte in which a process that forks stands still.
+pub fn forks_are_blind() {
+    BLIND.store(true, Ordering::Relaxed);
+}
+
+/// How many bytes are enough to begin with, where the rest can be found by a fork.
+pub(crate) fn enough_for_helper(bytes: u64) -> u64 {
+    if BLIND.load(Ordering::Relaxed) {
+        u64::MAX
+    } else {
+        bytes
     }
 }
 

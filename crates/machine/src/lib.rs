@@ -30,6 +30,7 @@ mod file_size;
 mod files;
 mod harness;
 mod image;
+mod isolation;
 mod limits;
 /// Connections between machines.
 pub mod links;
@@ -67,6 +68,7 @@ pub mod decode {
 pub use config::{Config, Outbound, Publish, REWRITE_AFTER, RootConfig, TraceTarget, Transport};
 pub use cormus_guest_mem::register_for_barriers;
 pub use cormus_hypercall::program::Program;
+pub use cormus_isolation::{Isolation, offered as isolation_offered};
 pub use cormus_kvm::{Kind, Kvm, OpenError};
 /// The personality's linked image with its symbols, for gdb; it lies where this program was built.
 pub use cormus_personality_image::ELF_PATH as PERSONALITY_ELF;
@@ -75,6 +77,7 @@ pub use end::{End, StartError};
 pub use events::{EdgeEvent, EventStream, Party, Reason, What};
 pub use harness::{Answer, Harness};
 pub use image::{CaptureError, Image, ImageError, LoadError, Prepared, SaveError, State, Unread};
+pub use isolation::{Kept, isolate};
 pub use limits::{LimitError, MEMORY_BYTES_MIN, NewLimits};
 pub use links::{ExportAt, Form, ImportAt, Links};
 pub use live::LiveStats;

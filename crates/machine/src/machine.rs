@@ -7,6 +7,7 @@ use crate::debug::{self, Debugger};
 use crate::edges::{Edges, pump};
 use crate::end::{End, StartError};
 use crate::files::Files;
+use crate::isolation;
 use crate::monitor::{MakeThread, Monitor, Parts};
 use crate::quota::Quota;
 use crate::shell::Shell;
@@ -73,6 +74,10 @@ impl Machine {
         start::write(config, &monitor.files, &monitor.streams, &monitor.region)?;
         monitor.clock.publish(&monitor.region);
         let first = first_vcpu(&monitor, &threads)?;
+        // Sees only what the machine has by then; a debugger is let in afterwards.
+        if config.debug_socket.is_none() {
+            isolation::enter(config, false);
+        }
         Machine::ready(Arc::new(monitor), threads, vec![(0, first, Entry::Boot)])
     }
 

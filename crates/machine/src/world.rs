@@ -7,6 +7,7 @@ use crate::image::CaptureError;
 use crate::monitor::Monitor;
 use crate::remote::Remote;
 use crate::watch;
+use cormus_isolation::Isolation;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -41,6 +42,8 @@ pub struct World {
     pub roots: Vec<RootConfig>,
     /// The machines of a pool that makes one for every connection, of which each has all this.
     pub clones: Option<Clones>,
+    /// What the monitor's process has given up; nothing of a machine at rest, which has none.
+    pub isolation: Isolation,
 }
 
 /// Machines of a [`Pool`](crate::Pool), and what waits for one.
@@ -115,6 +118,7 @@ impl Monitor {
             files: in_order(self.files.look(&mapped)?),
             roots: self.config.roots.clone(),
             clones: None,
+            isolation: crate::isolation::held(),
         })
     }
 }

@@ -19,6 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("cormus-kvm", &[]),
     ("cormus-store", &[]),
+    ("cormus-isolation", &[]),
     ("cormus-policy", &[]),
     ("cormus-compose", &[]),
     ("cormus-picture", &["cormus-compose"]),
@@ -31,6 +32,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "cormus-guest-mem",
             "cormus-hypercall",
+            "cormus-isolation",
             "cormus-kvm",
             "cormus-linux-abi",
             "cormus-personality-image",

@@ -2,6 +2,7 @@
 
 use super::{Answer, Refusal, Request, receive, send, socket_path};
 use crate::registry::Instance;
+use crate::values::Name;
 use anyhow::{Context, Result, anyhow, bail};
 use cormus_machine::{EdgeEvent, Image};
 use std::io::ErrorKind;
@@ -45,6 +46,36 @@ pub(crate) fn ask_bytes(instance: &Instance, request: Request) -> Result<Vec<u8>
     };
     let [bytes] = <[OwnedFd; 1]>::try_from(descriptors).map_err(|_| nonsense(instance))?;
     super::bytes_of(bytes)
+}
+
+/// A machine that stands still to become a template.
+pub(crate) struct Frozen {
+    connection: UnixStream,
+    /// What the template is to hold: pages, state, and the socket that it is to listen on.
+    pub(crate) parts: [OwnedFd; 3],
+}
+
+/// Lets a machine stand still, and takes what its template is to hold.
+pub(crate) fn ask_frozen(instance: &Instance) -> Result<Frozen> {
+    let (answer, descriptors, connection) = exchange_on(instance, Request::Freeze, &[])?;
+    let Answer::Frozen = answer else {
+        return Err(nonsense(instance));
+    };
+    let parts = <[OwnedFd; 3]>::try_from(descriptors).map_err(|_| nonsense(instance))?;
+    Ok(Frozen { connection, parts })
+}
+
+impl Frozen {
+    /// Ends the machine, whose template is there; without this it goes on.
+    pub(crate) fn end(&self, name: &Name) -> Result<()> {
+        let ended = send(&self.connection, &(), &[]).and_then(|()| receive(&self.connection));
+        match ended {
+            // It has closed the connection by its end.
+            Err(_) => Ok(()),
+            Ok((Answer::Refused(refusal), _)) => bail!(refusal.sentence(name)),
+            Ok(_) => bail!("{name} did not end"),
+        }
+    }
 }
 
 /// Takes a spare of a template, if one is ready: its process and its socket.
@@ -105,6 +136,16 @@ fn exchange_with(
     request: Request,
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<(Answer, Vec<OwnedFd>)> {
+    let exchanged = exchange_on(instance, request, descriptors)?;
+    Ok((exchanged.0, exchanged.1))
+}
+
+/// The same, with the connection, for more.
+fn exchange_on(
+    instance: &Instance,
+    request: Request,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(Answer, Vec<OwnedFd>, UnixStream)> {
     let name = &instance.name;
     let ended = || Refusal::Ended.sentence(name);
     if !instance.is_running() {
@@ -119,7 +160,7 @@ fn exchange_with(
     let exchanged = send(&socket, &request, descriptors).and_then(|()| receive(&socket));
     match exchanged {
         Ok((Answer::Refused(refusal), _)) => bail!(refusal.sentence(name)),
-        Ok(answer) => Ok(answer),
+        Ok((answer, descriptors)) => Ok((answer, descriptors, socket)),
         Err(error) => match error.kind() {
             ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
                 bail!(ended())

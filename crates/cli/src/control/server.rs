@@ -1,22 +1,21 @@
 //! Answering: the monitor's thread.
 
 use super::{
-    Answer, PATIENCE, PEEK_LEN_MAX, Refusal, Request, empty_stdin, figures, file_of, files_of,
-    links, program, receive, send, socket_path,
+    Answer, PATIENCE, PEEK_LEN_MAX, Refusal, Request, figures, file_of, files_of, links, program,
+    receive, send, socket_path,
 };
 use crate::launch::cannot_continue;
 use crate::registry::{Home, Phase};
 use crate::values::Name;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use cormus_machine::{CaptureError, Image, Paused, Remote};
+use rustix::process::Signal;
 use std::convert::Infallible;
 use std::fs::Permissions;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 /// Stack of the thread that answers, which also takes images.
@@ -29,7 +28,6 @@ pub(super) type Answered = Result<(Answer, Vec<OwnedFd>), Refusal>;
 #[derive(Debug)]
 pub(crate) struct Control {
     pub(super) listener: UnixListener,
-    name: Name,
     pub(super) home: Home,
 }
 
@@ -43,7 +41,6 @@ impl Control {
     pub(crate) fn at(name: &Name, listener: UnixListener) -> Result<Self> {
         Ok(Self {
             listener,
-            name: name.clone(),
             home: Home::of(name)?,
         })
     }
@@ -227,7 +224,7 @@ impl Machine {
         bytes(&read[..read_len.map_err(refusal)?])
     }
 
-    /// Ends the machine and becomes its template, which answers. Only if that fails the machine goes on, and says why.
+    /// Hands out all that a template is and ends, when whoever asked has made one of it; the machine goes on if that fails.
     fn freeze(&mut self, connection: &UnixStream) -> Answered {
         let mut paused_here = None;
         let paused = match &self.paused {
@@ -241,35 +238,23 @@ impl Machine {
             .check_files()
             .map_err(cannot_continue)
             .map_err(failed)?;
-        let home = &self.control.home;
-        // Before, since the template that could not do it would be lost.
-        home.set_phase(Phase::Template).map_err(failed)?;
-        // Everything of the machine ends at the same instant as the memory of this process.
-        let Err(error) = self.become_template(&image, connection);
-        let phase = match self.paused {
-            Some(_) => Phase::Paused,
-            None => Phase::Active,
-        };
-        home.set_phase(phase).map_err(failed)?;
+        let Err(error) = self.give_way(&image, connection);
         Err(failed(error))
     }
 
-    /// Starts this program anew in this process, which keeps its number.
-    fn become_template(&self, image: &Image, connection: &UnixStream) -> Result<Infallible> {
+    /// Ends this process when its template is there.
+    fn give_way(&self, image: &Image, connection: &UnixStream) -> Result<Infallible> {
         let [memory, state] = files_of(image)?;
-        let (here, there) = UnixStream::pair()?;
         let listener = self.control.listener.as_fd();
-        let connection = connection.as_fd();
-        let kept = [memory.as_fd(), state.as_fd(), listener, connection];
-        send(&here, &(), &kept)?;
-        let error = Command::new("/proc/self/exe")
-            .arg0("cormus")
-            .args(["template", self.control.name.as_str()])
-            .stdin(OwnedFd::from(there))
-            .exec();
-        // The machine goes on, with the standard input that it had.
-        empty_stdin()?;
-        Err(error).context("cannot start this program again")
+        send(
+            connection,
+            &Answer::Frozen,
+            &[memory.as_fd(), state.as_fd(), listener],
+        )?;
+        receive::<()>(connection).context("nobody has made a template of it")?;
+        // Everything of the machine ends at the same instant as the memory of this process.
+        rustix::process::kill_process(rustix::process::getpid(), Signal::KILL)?;
+        bail!("this process cannot be ended")
     }
 }
 

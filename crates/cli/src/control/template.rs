@@ -12,10 +12,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 /// Serves who asks, until this process is killed.
 pub(crate) fn serve_template(name: &Name) -> Result<()> {
-    let ((), kept) = receive::<()>(&take_stdin()?).context("cannot take over from the machine")?;
-    // Otherwise it would be called after the link by which this program was started.
-    rustix::thread::set_name(c"cormus")?;
-    let [memory, state, listener, connection] = <[OwnedFd; 4]>::try_from(kept)
+    rustix::process::setsid().context("cannot leave the session of the caller")?;
+    let starter = take_stdin()?;
+    let ((), kept) = receive::<()>(&starter).context("cannot take over from the machine")?;
+    let [memory, state, listener] = <[OwnedFd; 3]>::try_from(kept)
         .map_err(|kept| anyhow!("{} descriptors are no template", kept.len()))?;
     let mut template = Template {
         // Before somebody knows of the template, who may give it another name.
@@ -29,7 +29,8 @@ pub(crate) fn serve_template(name: &Name) -> Result<()> {
         asker: None,
     };
     // Who has asked for the template may be gone; it is one all the same.
-    let _ = send(&UnixStream::from(connection), &Answer::Done, &[]);
+    let _ = send(&starter, &(), &[]);
+    drop(starter);
     template.serve(&UnixListener::from(listener))
 }
 

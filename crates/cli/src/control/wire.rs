@@ -20,7 +20,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 /// Changes with the frames and with every type that is sent in one.
-const VERSION: u32 = 7;
+const VERSION: u32 = 8;
 /// Far more than any sentence.
 const LEN_MAX: usize = 64 << 10;
 /// A spare is given its pages, its state, its socket and two logs.

@@ -2,6 +2,7 @@
 
 use super::Answer;
 use cormus_kvm::{Kind, Kvm, OpenError};
+use cormus_machine::Isolation;
 use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags};
 use rustix::process::Resource;
 use std::fs::OpenOptions;
@@ -23,6 +24,7 @@ pub(super) fn answers() -> Vec<Answer> {
         memfd(),
         openat2(),
         userfaultfd(),
+        isolation(),
         open_files(),
         locked_memory(),
         map_count(),
@@ -145,6 +147,35 @@ fn userfaultfd() -> Answer {
         "userfaultfd is for root only",
         "needed only to copy running machines: `sudo sysctl vm.unprivileged_userfaultfd=1`",
     )
+}
+
+/// What monitors give up before a guest's first instruction; they go without what the kernel lacks.
+fn isolation() -> Answer {
+    let question = "monitors' isolation";
+    let Isolation {
+        landlock, seccomp, ..
+    } = cormus_machine::isolation_offered();
+    match (landlock, seccomp) {
+        (6.., true) => Answer::yes(
+            question,
+            format!("seccomp, and Landlock of version {landlock}"),
+        ),
+        (_, false) => Answer::limited(
+            question,
+            "this kernel filters no system calls",
+            "use a kernel with CONFIG_SECCOMP_FILTER",
+        ),
+        (0, true) => Answer::limited(
+            question,
+            "seccomp, but no Landlock: files are bounded by the monitor itself alone",
+            "use Linux 5.13 or later with CONFIG_SECURITY_LANDLOCK and `landlock` among its LSMs",
+        ),
+        (_, true) => Answer::limited(
+            question,
+            format!("seccomp, and Landlock of version {landlock}"),
+            "use Linux 6.12 or later, whose Landlock bounds signals too",
+        ),
+    }
 }
 
 fn open_files() -> Answer {

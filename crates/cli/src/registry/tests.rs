@@ -73,7 +73,11 @@ fn a_machine_runs_ends_and_gives_way() {
     let error = create(&registry, &["other"], Logs::New).unwrap_err();
     assert!(error.to_string().contains("there is a machine"), "{error}");
 
-    registry.record_exit(&name("a"), 3).unwrap();
+    let home = Home {
+        directory: created.directory().to_owned(),
+        _held: None,
+    };
+    home.record_exit(3).unwrap();
     drop(child.stdin.take());
     child.wait().unwrap();
     assert_eq!(

@@ -16,6 +16,7 @@ mod images;
 mod individual;
 mod inside;
 mod inspect;
+mod isolation;
 mod limits;
 mod memory;
 mod network;

@@ -4,6 +4,7 @@
 use super::{Window, Windows};
 use crate::filler::{self, Filler};
 use crate::fork::{self, Part};
+use crate::pagemap;
 use crate::sys;
 use crate::vma;
 use cormus_hypercall::layout::WINDOW_SIZE;
@@ -29,6 +30,7 @@ impl Windows {
             // More than that need not be known of how much there is.
             let enough = filler::LEN_MIN.saturating_sub(placed_bytes);
             let enough = enough.max(fork::PLACED_LEN_MIN);
+            let enough = pagemap::enough_for_helper(enough);
             let part = Part::find(source.base + address, to, len, enough)?;
             if let Some(placer) = part.placer() {
                 placed_bytes += part.bytes();

@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::config::Publish;
 use crate::end::StartError;
 use crate::files::{Files, why_lost};
+use crate::isolation;
 use crate::machine::{Machine, Threads};
 use crate::monitor::Monitor;
 use crate::shell::Shell;
@@ -97,7 +98,7 @@ impl Prepared {
         if image.state.writable_mappings().next().is_some() {
             return Prepared::new(image);
         }
-        let mut machine = Prepared::new(image)?.begin_with(&image.state, &[])?;
+        let mut machine = Prepared::new(image)?.begin_with(&image.state, &[], true)?;
         machine.remember()?;
         machine.rehearse();
         let shell = machine.into_shell();
@@ -128,10 +129,16 @@ impl Prepared {
     /// # Errors
     /// When a published port cannot be had, or the host lacks something.
     pub fn begin(self, state: &State) -> Result<Machine, StartError> {
-        self.begin_with(state, &state.config.published)
+        self.begin_with(state, &state.config.published, false)
     }
 
-    fn begin_with(self, state: &State, published: &[Publish]) -> Result<Machine, StartError> {
+    /// `again` if another machine is to be made in this process afterwards.
+    fn begin_with(
+        self,
+        state: &State,
+        published: &[Publish],
+        again: bool,
+    ) -> Result<Machine, StartError> {
         let mut monitor = self.monitor;
         monitor.edges.publish(published)?;
         monitor.edges.links = state.config.links.clone();
@@ -139,6 +146,7 @@ impl Prepared {
         monitor.streams = Streams::new(state.config.stdin, state.config.terminal);
         monitor.clock = Clock::continued(monitor.clock.tsc_khz(), &state.clock);
         monitor.go_on_from(state.cpu_ns);
+        isolation::enter(&state.config, again);
         let monitor = Arc::new(monitor);
         thaw_edges(&monitor, state)?;
         monitor.clock.publish(&monitor.region);

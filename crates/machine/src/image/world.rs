@@ -5,6 +5,7 @@ use crate::config::{Config, Publish, Transport};
 use crate::edges::Place;
 use crate::files;
 use crate::world::{PublishedPort, World, in_order};
+use cormus_isolation::Isolation;
 
 impl Image {
     /// What machines that are made from it will have of the world; files are looked for as they will be.
@@ -22,6 +23,7 @@ impl Image {
             files: in_order(files::at_rest(&config.roots, &self.state.files)),
             roots: config.roots.clone(),
             clones: None,
+            isolation: Isolation::default(),
         })
     }
 }
