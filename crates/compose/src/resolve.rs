@@ -15,8 +15,8 @@ pub use names::{ADDRESS_FIRST, ADDRESS_LAST};
 pub use parameters::{ParameterRef, Settings};
 
 use crate::manifest::{
-    Cardinality, Component, Condition, Control, Health, Logs, Manifest, PolicySection, Restart,
-    Stop,
+    Cardinality, Component, Condition, Control, Health, Logs, Manifest, PolicySection, Probe,
+    Restart, Stop,
 };
 use crate::values::{
     AllowOut, At, Cpus, HostName, Interface, Key, Name, Publish, Ready, Size, Target, User, Volume,
@@ -282,6 +282,15 @@ fn check_component(name: &Name, component: &Component, errors: &mut Errors<'_>) 
                 crate::values::quoted(image)
             ),
             "write root = \"DIRECTORY\" with the image's files, and run = [\"PROGRAM\", …]",
+        );
+    }
+    let health = component.health.as_ref();
+    if health.is_some_and(|health| matches!(health.check, Probe::Run(_))) {
+        errors.add(
+            ResolveErrorKind::Unsupported,
+            &format!("component.{name}.health"),
+            format!("component `{name}` is checked by a program, and such checks come later"),
+            "write check = \"tcp\" or check = \"GET /path\"",
         );
     }
 }

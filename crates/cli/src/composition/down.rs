@@ -4,14 +4,18 @@ use super::Home;
 use super::progress::shown;
 use crate::args::{CompositionArgs, NamesArgs};
 use crate::failure::{self, Failure};
+use crate::registry::Process;
 use crate::values::Name;
 use anyhow::{Context, Result, bail, ensure};
 use cormus_client::{Action, ClientError, ComponentState, EventKind, Limits};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 /// How long a supervisor may take to go after its last machine has ended.
-const GONE_MAX: Duration = Duration::from_secs(5);
+const GONE_MAX: Timespec = Timespec {
+    tv_sec: 5,
+    tv_nsec: 0,
+};
 
 /// Ends a composition, and returns when all its machines are gone.
 pub(crate) fn down(args: &CompositionArgs) -> Result<ExitCode, Failure> {
@@ -22,6 +26,7 @@ pub(crate) fn down(args: &CompositionArgs) -> Result<ExitCode, Failure> {
 /// The same, showing what ends.
 pub(super) fn end(home: &Home) -> Result<()> {
     let client = home.client();
+    let supervisor = Process::of(client.composition()?.supervisor);
     let follower = client.clone();
     let before = client.events(false)?.flatten().last();
     let before = before.map_or(0, |event| event.number);
@@ -42,16 +47,17 @@ pub(super) fn end(home: &Home) -> Result<()> {
         Err(error) => return Err(error).context("cannot end the composition"),
     }
     let _ = shows.join();
-    wait_until_gone(home);
-    Ok(())
+    wait_until_gone(supervisor)
 }
 
 /// The name and the volumes are free when the supervisor is gone, which is a little after its answer.
-fn wait_until_gone(home: &Home) {
-    let deadline = Instant::now() + GONE_MAX;
-    while home.is_running() && Instant::now() < deadline {
-        std::thread::park_timeout(Duration::from_millis(2));
+fn wait_until_gone(supervisor: Option<Process>) -> Result<()> {
+    if let Some(handle) = supervisor.and_then(|it| it.handle().transpose()) {
+        let handle = handle.context("cannot wait for the supervisor's end")?;
+        poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&GONE_MAX))
+            .context("cannot wait for the supervisor's end")?;
     }
+    Ok(())
 }
 
 /// Does something with each component that is named.

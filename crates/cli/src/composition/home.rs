@@ -7,6 +7,7 @@ use cormus_compose::{Manifest, Name};
 use rustix::fs::FlockOperation;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 /// The manifest that is meant where none is named.
@@ -91,10 +92,8 @@ impl Home {
 
     /// Whether its supervisor lives.
     pub(crate) fn is_running(&self) -> bool {
-        let file = File::open(self.lock());
-        file.is_ok_and(|lock| {
-            rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
-        })
+        // Not by the lock, which whoever looks at would hold for an instant.
+        UnixStream::connect(self.socket()).is_ok()
     }
 
     /// Makes the directory, and takes it for as long as what is given back is open.

@@ -12,6 +12,7 @@ use cormus_client::{BindingState, Component, Composition, Event, EventKind};
 use cormus_compose::lifecycle::State;
 use cormus_compose::{Composition as Resolved, Name};
 use cormus_picture::{End, Live, Refused};
+use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::ExitCode;
@@ -36,6 +37,9 @@ pub(crate) fn config(args: &ConfigArgs) -> Result<ExitCode, Failure> {
 /// Prints what has happened, and with `--follow` what happens.
 pub(crate) fn events(args: &EventsArgs) -> Result<ExitCode, Failure> {
     let home = Home::meant(args.composition.as_deref())?;
+    if args.follow {
+        end_with_reader()?;
+    }
     let mut out = std::io::stdout().lock();
     for event in home.client().events(args.follow)? {
         let event = event?;
@@ -206,6 +210,9 @@ pub(crate) fn logs(name: &str, follow: bool) -> Result<Option<()>> {
     if !home.is_running() {
         return Ok(None);
     }
+    if follow {
+        end_with_reader()?;
+    }
     let client = home.client();
     let several = Shown::new(&client.composition()?);
     for line in client.logs(component.as_deref(), follow)? {
@@ -215,4 +222,21 @@ pub(crate) fn logs(name: &str, follow: bool) -> Result<Option<()>> {
         }
     }
     Ok(Some(()))
+}
+
+/// Ends this process when nobody reads its output any more, as `grep -m1` does while nothing happens.
+fn end_with_reader() -> Result<()> {
+    let wait = || {
+        let output = std::io::stdout();
+        // Asked for nothing, it still tells when a pipe's reader has gone.
+        let mut gone = [PollFd::new(&output, PollFlags::empty())];
+        if poll(&mut gone, None).is_ok() {
+            std::process::exit(0);
+        }
+    };
+    std::thread::Builder::new()
+        .name("reader".to_owned())
+        .spawn(wait)
+        .context("cannot start a thread")?;
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! `cormus up` and what is done with what it has started.
 
 use crate::background::Registry;
-use crate::harness::{Outcome, finish, free_port, signal, succeed};
+use crate::harness::{Outcome, binary, finish, free_port, signal, succeed};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -183,6 +183,14 @@ fn components_reach_what_they_are_bound_to() {
     assert!(page.contains("the word from 198.18."), "{page}");
     up.wait_for(&["logs", "stranger.gate"], "Connection refused");
     up.wait_for_event("stranger was refused word:8000: ");
+    // Who follows ends with its reader, also while nothing happens.
+    let cormus = binary().display().to_string();
+    let mut follow = Command::new("sh");
+    follow.args(["-c", &format!("{cormus} events -f gate | grep -m1 refused")]);
+    for (name, value) in up.command(&[]).get_envs() {
+        follow.env(name, value.unwrap_or_default());
+    }
+    assert!(succeed(follow).contains("stranger was refused"));
     let listed = up.say(&["ps"]);
     for machine in ["gate.gate", "word.gate", "stranger.gate"] {
         assert!(listed.contains(machine), "{listed}");

@@ -32,7 +32,7 @@ pub struct Component {
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     #[schemars(schema_with = "env_schema")]
     pub env: IndexMap<String, String>,
-    /// The directory in which the program starts; `/` without it.
+    /// The directory in which the program starts; without it `/` if there is a `root`, else the manifest's own directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
     /// User and group of the program, by number.

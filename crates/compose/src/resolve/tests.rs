@@ -352,6 +352,11 @@ fn conflicts_between_components() {
         &["images come later", "root = "],
     );
     refused(
+        &[("a", "health = { check = [\"true\"] }")],
+        Unsupported,
+        &["checked by a program", "tcp"],
+    );
+    refused(
         &[("a", "depends.stor = \"ready\""), ("store", "")],
         Missing,
         &["`stor`, which is no component", "\"store\""],
