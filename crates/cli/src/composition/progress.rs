@@ -1,6 +1,6 @@
 //! What a person sees of a composition: events while it starts, and lines of its programs.
 
-use cormus_client::{Composition, Event, EventKind, LogLine, Stream};
+use cormus_client::{ComponentState, Composition, Event, EventKind, LogLine, Stream};
 use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
@@ -20,18 +20,27 @@ impl Progress {
     pub(super) fn show(&mut self, event: &Event) {
         let quiet = matches!(
             event.kind,
-            EventKind::Bound | EventKind::Unbound | EventKind::Connected | EventKind::Started
+            EventKind::Bound
+                | EventKind::Unbound
+                | EventKind::Connected
+                | EventKind::Started
+                | EventKind::Failed
         );
         if !quiet {
             self.line(&event.text);
         }
     }
 
-    pub(super) fn done(&self, ready: bool) {
-        self.line(match ready {
-            true => "all is ready",
-            false => "not all could be started",
-        });
+    pub(super) fn done(&self, ready: bool, now: &Composition) {
+        if ready {
+            return self.line("all is ready");
+        }
+        for component in &now.components {
+            if component.state == ComponentState::Failed {
+                let reason = component.reason.as_deref().unwrap_or("its log may say why");
+                self.line(&format!("{} failed: {reason}", component.name));
+            }
+        }
     }
 
     fn line(&self, text: &str) {

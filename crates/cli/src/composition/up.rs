@@ -92,8 +92,12 @@ fn wait_until_ready(client: &Client, began: Instant) -> Result<bool> {
             event.kind,
             EventKind::Ready | EventKind::Ended | EventKind::Failed
         );
-        if decisive && let Some(ready) = settled(&client.composition()?) {
-            progress.done(ready);
+        if !decisive {
+            continue;
+        }
+        let now = client.composition()?;
+        if let Some(ready) = settled(&now) {
+            progress.done(ready, &now);
             return Ok(ready);
         }
     }
