@@ -8,7 +8,7 @@ use crate::args::{ConfigArgs, EventsArgs, GraphArgs};
 use crate::failure::Failure;
 use crate::show::ago;
 use anyhow::{Context, Result};
-use cormus_client::{BindingState, Component, Composition, Event, EventKind};
+use cormus_client::{BindingState, Component, Composition, Event, EventKind, Lines};
 use cormus_compose::lifecycle::State;
 use cormus_compose::{Composition as Resolved, Name};
 use cormus_picture::{End, Live, Refused};
@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Prints the manifest as it is resolved, and its mistakes if it has any.
@@ -36,22 +37,28 @@ pub(crate) fn config(args: &ConfigArgs) -> Result<ExitCode, Failure> {
 
 /// Prints what has happened, and with `--follow` what happens.
 pub(crate) fn events(args: &EventsArgs) -> Result<ExitCode, Failure> {
-    let home = Home::meant(args.composition.as_deref())?;
-    if args.follow {
-        end_with_reader()?;
-    }
-    let mut out = std::io::stdout().lock();
-    for event in home.client().events(args.follow)? {
-        let event = event?;
-        if args.json {
-            let line = serde_json::to_string(&event).context("cannot write JSON")?;
-            writeln!(out, "{line}")?;
-        } else {
-            writeln!(out, "{}", event_line(&event))?;
-        }
-        out.flush()?;
+    let client = Home::meant(args.composition.as_deref())?.client();
+    let (following, json) = (args.follow, args.json);
+    let print = move || print_events(client.events(following)?, json);
+    match following {
+        true => follow(print)?,
+        false => print()?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_events(events: Lines<Event>, json: bool) -> Result<()> {
+    let mut out = std::io::stdout();
+    for event in events {
+        let event = event?;
+        let line = match json {
+            true => serde_json::to_string(&event).context("cannot write JSON")?,
+            false => event_line(&event),
+        };
+        writeln!(out, "{line}")?;
+        out.flush()?;
+    }
+    Ok(())
 }
 
 fn event_line(event: &Event) -> String {
@@ -202,7 +209,7 @@ fn row(component: &Component, composition: &Composition) -> [String; 5] {
 }
 
 /// Prints what the programs of a composition, or one of them, have written; whether the name meant one.
-pub(crate) fn logs(name: &str, follow: bool) -> Result<Option<()>> {
+pub(crate) fn logs(name: &str, following: bool) -> Result<Option<()>> {
     let (home, component) = match Home::of_component(name) {
         Some((home, component)) => (home, Some(component)),
         None => (Home::of(name)?, None),
@@ -210,33 +217,41 @@ pub(crate) fn logs(name: &str, follow: bool) -> Result<Option<()>> {
     if !home.is_running() {
         return Ok(None);
     }
-    if follow {
-        end_with_reader()?;
-    }
     let client = home.client();
     let several = Shown::new(&client.composition()?);
-    for line in client.logs(component.as_deref(), follow)? {
-        match &component {
-            None => several.print(&line?),
-            Some(_) => Shown::print_bare(&line?),
+    let print = move || {
+        for line in client.logs(component.as_deref(), following)? {
+            match &component {
+                None => several.print(&line?),
+                Some(_) => Shown::print_bare(&line?),
+            }
         }
+        Ok(())
+    };
+    match following {
+        true => follow(print)?,
+        false => print()?,
     }
     Ok(Some(()))
 }
 
-/// Ends this process when nobody reads its output any more, as `grep -m1` does while nothing happens.
-fn end_with_reader() -> Result<()> {
-    let wait = || {
-        let output = std::io::stdout();
-        // Asked for nothing, it still tells when a pipe's reader has gone.
-        let mut gone = [PollFd::new(&output, PollFlags::empty())];
-        if poll(&mut gone, None).is_ok() {
-            std::process::exit(0);
-        }
-    };
-    std::thread::Builder::new()
-        .name("reader".to_owned())
-        .spawn(wait)
+/// Follows something to its end, or until nobody reads the output any more, as after `grep -m1`, also while nothing happens.
+fn follow(print: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    let (over, ended) = mpsc::channel();
+    let gone = over.clone();
+    let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+    thread("print")
+        .spawn(move || over.send(print()))
         .context("cannot start a thread")?;
-    Ok(())
+    thread("reader")
+        .spawn(move || {
+            let output = std::io::stdout();
+            // Asked for nothing, it still tells when a pipe's reader has gone.
+            let mut reader = [PollFd::new(&output, PollFlags::empty())];
+            if poll(&mut reader, None).is_ok() {
+                let _ = gone.send(Ok(()));
+            }
+        })
+        .context("cannot start a thread")?;
+    ended.recv().unwrap_or(Ok(()))
 }
